@@ -1,0 +1,190 @@
+"""Grid-aligned keypoints: in every cell of the patch grid the most salient pixel, without learned parameters.
+
+The rule is DINO-VO's (arXiv 2507.13145, Sec. III-A): Gaussian blur, Sobel magnitude, one argmax a cell, suppression of
+neighbours across cell borders, threshold, top-K. Shi-Tomasi's smaller eigenvalue is the other saliency. Coverage (a
+quota for every region of the image), sub-pixel peaks and several cells a patch are slamfeat's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from slamfeat.errors import ConfigError
+
+Saliency = Literal["gradient", "shi_tomasi", "center"]
+
+
+@dataclass
+class SelectorConfig:
+    """How keypoints are chosen.
+
+    Attributes:
+        saliency: "gradient" (Gaussian + Sobel magnitude), "shi_tomasi" (smaller eigenvalue of the structure tensor),
+            or "center": the cell's centre itself, scored by its strongest gradient.
+        sigma: standard deviation of the blur before the gradient, or of the structure tensor's window; pixels.
+        nms_radius: of two peaks closer than this (pixels) the weaker is dropped.
+        threshold: least saliency, as a fraction of the image's 99th percentile of cell peaks.
+        floor: least saliency in absolute terms (grey levels in 0..1 a pixel), so that a black or flat image gives none.
+        splits: cells a patch is split into along each side (1: one keypoint a patch).
+        coverage: regions along the longer image side that get an equal share of the K slots first; 0 for pure top-K.
+        subpixel: fit a parabola to the saliency around the peak.
+        border: keypoints keep this distance from the image border; pixels.
+    """
+
+    saliency: str = "gradient"
+    sigma: float = 2.0
+    nms_radius: float = 8.0
+    threshold: float = 0.05
+    floor: float = 0.002
+    splits: int = 1
+    coverage: int = 8
+    subpixel: bool = True
+    border: int = 4
+
+    def __post_init__(self) -> None:
+        if self.saliency not in get_args(Saliency):
+            raise ConfigError(f"unknown saliency '{self.saliency}'; use one of {', '.join(get_args(Saliency))}")
+        if self.splits < 1 or self.sigma <= 0 or self.nms_radius < 0 or self.coverage < 0 or self.border < 0:
+            raise ConfigError("selector: splits >= 1, sigma > 0, and nms_radius, coverage, border >= 0 are needed")
+
+
+def select_keypoints(gray: Tensor, cell: int, count: int, config: SelectorConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose `count` keypoints an image.
+
+    Args:
+        gray: (B, 1, H, W) in [0, 1], H and W multiples of `cell`.
+        cell: side of a patch in pixels of `gray`.
+        count: slots K.
+        config: see `SelectorConfig`.
+
+    Returns:
+        keypoints (B, K, 2) in pixels of `gray`, scores (B, K), mask (B, K); best first, empty slots last and zero.
+
+    Raises:
+        ConfigError: `cell` cannot be split into `config.splits` equal parts.
+    """
+    if cell % config.splits:
+        raise ConfigError(f"selector.splits={config.splits} does not divide the cell of {cell} pixels")
+    saliency = saliency_map(gray, config)
+    side = cell // config.splits
+    peaks, index = F.max_pool2d(_without_border(saliency, config.border), side, return_indices=True)
+    if config.saliency == "center":
+        points = _centers(peaks, side)
+    else:
+        points = _index_to_points(index, saliency.shape[-1])
+        peaks = peaks * _is_local_best(peaks, points, config.nms_radius)
+    keep = _above_threshold(peaks, config)
+    keypoints, scores, mask = _take_best(points, peaks, keep, count, config.coverage)
+    if config.subpixel and config.saliency != "center":
+        keypoints = keypoints + parabola_offset(saliency, keypoints) * mask[..., None]
+    return keypoints, scores, mask
+
+
+def saliency_map(gray: Tensor, config: SelectorConfig) -> Tensor:
+    """Saliency (B, 1, H, W) in grey levels a pixel (for Shi-Tomasi the square root of the eigenvalue)."""
+    from kornia.filters import gaussian_blur2d, spatial_gradient
+
+    size = 2 * max(1, round(config.sigma)) + 1
+    kernel, sigma = (size, size), (config.sigma, config.sigma)
+    if config.saliency != "shi_tomasi":
+        gradient = spatial_gradient(gaussian_blur2d(gray, kernel, sigma))[:, 0]
+        return gradient.square().sum(1, keepdim=True).sqrt()
+    gx, gy = spatial_gradient(gray)[:, 0].unbind(1)
+    xx, yy, xy = gaussian_blur2d(torch.stack([gx * gx, gy * gy, gx * gy], 1), kernel, sigma).unbind(1)
+    smaller = (xx + yy) / 2 - (((xx - yy) / 2).square() + xy.square()).sqrt()
+    return smaller.clamp_min(0).sqrt()[:, None]
+
+
+def parabola_offset(response: Tensor, points: Tensor) -> Tensor:
+    """Sub-pixel offset (B, K, 2) of peaks at integer `points` (B, K, 2) by a parabola along each axis, within 0.5."""
+    height, width = response.shape[-2:]
+    x = points[..., 0].round().long().clamp(1, width - 2)
+    y = points[..., 1].round().long().clamp(1, height - 2)
+    flat = response.flatten(1)
+
+    def at(dx: int, dy: int) -> Tensor:
+        return flat.gather(1, (y + dy) * width + x + dx)
+
+    middle = at(0, 0)
+
+    def offset(before: Tensor, after: Tensor) -> Tensor:
+        curvature = 2 * middle - before - after
+        peak = (curvature > 1e-9) & (middle >= before) & (middle >= after)
+        return torch.where(peak, (after - before) / (2 * curvature.clamp_min(1e-9)), 0.0).clamp(-0.5, 0.5)
+
+    return torch.stack([offset(at(-1, 0), at(1, 0)), offset(at(0, -1), at(0, 1))], -1)
+
+
+def _without_border(saliency: Tensor, border: int) -> Tensor:
+    if border == 0:
+        return saliency
+    inside = torch.zeros_like(saliency)
+    inside[..., border:-border, border:-border] = saliency[..., border:-border, border:-border]
+    return inside
+
+
+def _index_to_points(index: Tensor, width: int) -> Tensor:
+    """(B, 1, h, w) flat indices to (B, h, w, 2) pixels."""
+    index = index[:, 0]
+    return torch.stack([index % width, index.div(width, rounding_mode="floor")], -1).float()
+
+
+def _centers(peaks: Tensor, side: int) -> Tensor:
+    batch, _, rows, columns = peaks.shape
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    centers = torch.stack([x, y], -1).to(peaks) * side + (side - 1) / 2
+    return centers.expand(batch, -1, -1, -1)
+
+
+def _is_local_best(peaks: Tensor, points: Tensor, radius: float) -> Tensor:
+    """1 where no stronger peak of the eight neighbouring cells lies within `radius`, else 0; (B, 1, h, w).
+
+    One peak a cell makes the eight neighbours enough as long as the radius does not exceed the cell. Of two equal
+    peaks the one that comes first in reading order stays.
+    """
+    batch, _, rows, columns = peaks.shape
+    xy = points.permute(0, 3, 1, 2)
+    around = F.unfold(F.pad(xy, (1, 1, 1, 1), value=float("inf")), 3).view(batch, 2, 9, rows, columns)
+    strength = F.unfold(F.pad(peaks, (1, 1, 1, 1), value=-1.0), 3).view(batch, 9, rows, columns)
+    near = (around - xy[:, :, None]).square().sum(1) < radius**2
+    earlier = torch.arange(9, device=peaks.device).view(1, 9, 1, 1) < 4
+    stronger = (strength > peaks) | ((strength == peaks) & earlier)
+    stronger[:, 4] = False
+    return (~(near & stronger).any(1, keepdim=True)).to(peaks.dtype)
+
+
+def _above_threshold(peaks: Tensor, config: SelectorConfig) -> Tensor:
+    level = torch.quantile(peaks.flatten(1), 0.99, dim=1).view(-1, 1, 1, 1) * config.threshold
+    return peaks >= level.clamp_min(config.floor)
+
+
+def _take_best(points: Tensor, peaks: Tensor, keep: Tensor, count: int, coverage: int) -> tuple[Tensor, Tensor, Tensor]:
+    scores = (peaks * keep).flatten(1)
+    flat = points.flatten(1, 2)
+    slots = min(count, scores.shape[1])
+    order = (scores + _quota_bonus(scores.view_as(peaks), count, coverage)).topk(slots, dim=1).indices
+    order = order.gather(1, scores.gather(1, order).argsort(dim=1, descending=True, stable=True))
+    scores = F.pad(scores.gather(1, order), (0, count - slots))
+    keypoints = F.pad(flat.gather(1, order[..., None].expand(-1, -1, 2)), (0, 0, 0, count - slots))
+    mask = scores > 0
+    return keypoints * mask[..., None], scores, mask
+
+
+def _quota_bonus(scores: Tensor, count: int, coverage: int) -> Tensor:
+    """Lift the best `count / regions` peaks of every region above all others; (B, h*w)."""
+    batch, _, rows, columns = scores.shape
+    if coverage == 0 or count >= rows * columns:
+        return scores.new_zeros(batch, rows * columns)
+    side = -(-max(rows, columns) // coverage)
+    padded = F.pad(scores, (0, -columns % side, 0, -rows % side))
+    regions = F.unfold(padded, side, stride=side)
+    quota = max(1, count // regions.shape[-1])
+    rank = regions.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True)
+    lifted = ((rank < quota) & (regions > 0)).to(scores.dtype) * (1 + scores.amax())
+    folded = F.fold(lifted, padded.shape[-2:], side, stride=side)
+    return folded[..., :rows, :columns].flatten(1)

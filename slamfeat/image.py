@@ -1,0 +1,194 @@
+"""Reading images, turning anything image-like into a batch, and fitting it to whole patches.
+
+`fit_to_patch` returns the exact map between the pixels of the original and of the fitted image, so that keypoints
+come back in original pixels and `Camera.mapped` gives the exact intrinsics of the fitted image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from slamfeat.errors import ConfigError, ImageError
+from slamfeat.types import PixelMap
+
+ImageLike = str | Path | NDArray[np.uint8] | NDArray[np.float32] | Tensor
+FitPolicy = Literal["pad", "crop", "resize"]
+
+MIN_SIDE = 32
+"""Smallest accepted image side in pixels: two cells of any patch size, and room for a keypoint's neighbourhood."""
+
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) uint8 RGB; grey is repeated, alpha dropped, EXIF rotation applied.
+
+    Raises:
+        ImageError: missing, truncated, not an image, or smaller than 32x32.
+    """
+    import cv2
+
+    decoded = cv2.imdecode(_image_bytes(Path(path)), cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise ImageError(f"{path}: cannot be decoded as an image; replace the file or convert it to PNG or JPEG")
+    _check_side(decoded.shape[1], decoded.shape[0], str(path))
+    return np.ascontiguousarray(decoded[..., ::-1])
+
+
+def read_depth(path: str | Path, scale: float) -> NDArray[np.float32]:
+    """Read a depth map as (H, W) float32 metres, 0 where unknown.
+
+    Args:
+        path: a 16-bit PNG, or a .npy of floats.
+        scale: stored units a metre (5000 for TUM RGB-D, 1000 for millimetres, 1 for metres).
+
+    Raises:
+        ImageError: missing, truncated, or not a single-channel 16-bit image.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        stored = _load_npy(path)
+    else:
+        import cv2
+
+        stored = cv2.imdecode(_image_bytes(path), cv2.IMREAD_UNCHANGED)
+        if stored is None or stored.ndim != 2 or stored.dtype != np.uint16:
+            found = "nothing" if stored is None else f"{stored.dtype} with shape {stored.shape}"
+            raise ImageError(f"{path}: depth must be a 16-bit single-channel PNG, found {found}")
+    depth = stored.astype(np.float32) / np.float32(scale)
+    depth[~np.isfinite(depth) | (depth < 0)] = 0.0
+    return depth
+
+
+def to_batch(image: ImageLike) -> Tensor:
+    """Turn a path, array or tensor into a batch (B, 3, H, W) of float32 RGB in [0, 1].
+
+    Accepts a file path; arrays (H, W), (H, W, 1|3|4); tensors (1|3, H, W) or (B, 1|3, H, W); uint8 in 0..255 or floats
+    in 0..1. Tensors stay on their device.
+
+    Raises:
+        ImageError: another shape, empty, values that are not finite or out of range, or a side under 32 pixels.
+    """
+    if isinstance(image, str | Path):
+        return _scaled(torch.from_numpy(read_image(image)).permute(2, 0, 1)[None], str(image))
+    if isinstance(image, np.ndarray):
+        return _scaled(_array_to_planes(image), "image array")
+    if image.ndim == 3:
+        image = image[None]
+    if image.ndim != 4 or image.shape[1] not in (1, 3):
+        raise ImageError(f"image tensor must be (B, 3, H, W) or (3, H, W), got {tuple(image.shape)}")
+    return _scaled(image, "image tensor")
+
+
+def to_gray(batch: Tensor) -> Tensor:
+    """Luma (B, 1, H, W) of RGB (B, 3, H, W), with ITU-R BT.601's weights as OpenCV uses them."""
+    weights = batch.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (batch * weights).sum(1, keepdim=True)
+
+
+def fit_to_patch(image: ImageLike, patch_size: int, policy: FitPolicy = "crop") -> tuple[Tensor, PixelMap]:
+    """Make both sides a multiple of the patch size.
+
+    Args:
+        image: anything `to_batch` takes, (H, W) its size.
+        patch_size: side of a cell in pixels.
+        policy: "crop" keeps the centre (no resampling, loses up to patch_size - 1 pixels a side), "pad" repeats the
+            border to the right and below (nothing lost), "resize" resamples to the nearest multiple.
+
+    Returns:
+        The fitted batch (B, 3, H', W') and the map from original to fitted pixels.
+
+    Raises:
+        ImageError: see `to_batch`.
+    """
+    if policy not in get_args(FitPolicy):
+        raise ConfigError(f"unknown fit policy '{policy}'; use one of {', '.join(get_args(FitPolicy))}")
+    batch = to_batch(image)
+    height, width = batch.shape[-2:]
+    if policy == "pad":
+        right, below = -width % patch_size, -height % patch_size
+        return F.pad(batch, (0, right, 0, below), mode="replicate"), PixelMap()
+    if policy == "resize":
+        new_width, new_height = (max(1, round(side / patch_size)) * patch_size for side in (width, height))
+        return resize(batch, (new_width, new_height))
+    new_width, new_height = (side // patch_size * patch_size for side in (width, height))
+    if not (new_width and new_height):
+        raise ImageError(
+            f"image of {width}x{height} is smaller than one cell of {patch_size}; use policy 'pad' or 'resize'"
+        )
+    left, top = (width - new_width) // 2, (height - new_height) // 2
+    return batch[..., top : top + new_height, left : left + new_width], PixelMap(shift=(-left, -top))
+
+
+def resize(batch: Tensor, size: tuple[int, int]) -> tuple[Tensor, PixelMap]:
+    """Resample (B, C, H, W) to `size` (W, H), antialiased; returns it with the map between the pixel frames."""
+    height, width = batch.shape[-2:]
+    if (width, height) == size:
+        return batch, PixelMap()
+    shrunk = F.interpolate(batch, (size[1], size[0]), mode="bilinear", antialias=True, align_corners=False)
+    return shrunk, PixelMap(scale=(size[0] / width, size[1] / height))
+
+
+def _image_bytes(path: Path) -> NDArray[np.uint8]:
+    """The file's bytes, refused when the end of the picture is missing: OpenCV would fill the rest with grey."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}; check the path") from error
+    if not data:
+        raise ImageError(f"{path}: the file is empty; copy it again")
+    # The marker is looked for in the second half, since an embedded JPEG thumbnail near the start ends with it too.
+    half = data[len(data) // 2 :]
+    cut = (data.startswith(_PNG) and _PNG_END not in half) or (data.startswith(_JPEG) and _JPEG_END not in half)
+    if cut:
+        raise ImageError(f"{path}: the image is truncated; copy it again")
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def _load_npy(path: Path) -> NDArray[np.float32]:
+    try:
+        stored = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"{path}: cannot be read as a .npy depth map ({error}); copy it again") from error
+    if stored.ndim != 2:
+        raise ImageError(f"{path}: depth must be (H, W), found shape {stored.shape}")
+    return np.asarray(stored, dtype=np.float32)
+
+
+def _array_to_planes(array: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise ImageError(f"image array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}")
+    return torch.from_numpy(np.ascontiguousarray(array[..., :3])).permute(2, 0, 1)[None]
+
+
+def _scaled(planes: Tensor, name: str) -> Tensor:
+    _check_side(planes.shape[-1], planes.shape[-2], name)
+    if planes.dtype == torch.uint8:
+        batch = planes.float() / 255.0
+    elif planes.is_floating_point():
+        batch = planes.float()
+        if not bool(torch.isfinite(batch).all()):
+            raise ImageError(f"{name}: holds values that are not finite (NaN or infinity); clean it first")
+        low, high = float(batch.min()), float(batch.max())
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise ImageError(
+                f"{name}: floats must lie in 0..1, found {low:.4g}..{high:.4g}; divide by 255 or pass uint8"
+            )
+    else:
+        raise ImageError(f"{name}: must be uint8 or float, got {planes.dtype}")
+    return batch.expand(-1, 3, -1, -1)
+
+
+def _check_side(width: int, height: int, name: str) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{name}: {width}x{height} is too small; the least is {MIN_SIDE}x{MIN_SIDE}")
