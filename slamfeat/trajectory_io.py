@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from slamfeat.errors import InputError
 from slamfeat.files import write_text
@@ -48,7 +49,7 @@ class _Table(NamedTuple):
     first_column: list[str]
     lines: list[int]
 
-    def fail(self, rows: Array, message: str) -> None:
+    def fail(self, rows: ArrayLike, message: str) -> None:
         """Raise an InputError at the first row where `rows` is True, if any."""
         if np.any(rows):
             raise InputError(f"{self.path}, line {self.lines[int(np.argmax(rows))]}: {message}")
@@ -103,9 +104,14 @@ def _checked(format: str) -> Format:
     raise InputError(f"trajectory format {format!r} is unknown; use one of {', '.join(get_args(Format))}")
 
 
+def _seconds(trajectory: Trajectory) -> list[Decimal]:
+    """Timestamps as the shortest decimals that mean the same floats: 1305031102.175304, not ...303936."""
+    return [Decimal(repr(float(t))) for t in trajectory.timestamps]
+
+
 def _nanoseconds(trajectory: Trajectory) -> list[int]:
-    """Whole nanoseconds, rounded from the exact value of each float: `t * 1e9` in floats is off by up to 128 ns."""
-    return [int((Decimal(float(t)) * 10**9).to_integral_value()) for t in trajectory.timestamps]
+    """Whole nanoseconds, in exact arithmetic: `t * 1e9` in floats is off by up to 128 ns."""
+    return [int((t * 10**9).to_integral_value()) for t in _seconds(trajectory)]
 
 
 def _row(numbers: Array, separator: str = " ") -> str:
@@ -115,7 +121,7 @@ def _row(numbers: Array, separator: str = " ") -> str:
 def _tum_lines(trajectory: Trajectory) -> Iterator[str]:
     yield "# timestamp tx ty tz qx qy qz qw"
     poses = np.hstack([trajectory.positions, quaternion_from_pose(trajectory.poses)])
-    for t, pose in zip(trajectory.timestamps, poses, strict=True):
+    for t, pose in zip(_seconds(trajectory), poses, strict=True):
         yield f"{t:.9f} {_row(pose)}"
 
 
@@ -164,9 +170,7 @@ def _guess(path: Path, text: str) -> Format:
         return "euroc"
     if len(words) == 8:
         return "tum"
-    raise InputError(
-        f"{path}, line {number}: {len(words)} columns are neither TUM (8) nor KITTI (12); mend the file"
-    )
+    raise InputError(f"{path}, line {number}: {len(words)} columns are neither TUM (8) nor KITTI (12); mend the file")
 
 
 def _parse(path: Path, text: str, format: Format) -> _Table:

@@ -1,0 +1,24 @@
+"""Measuring: trajectories through evo, KITTI's segment errors, and tables of the results."""
+
+from slamfeat.eval.kitti import KITTI_LENGTHS_M, SegmentErrors, segment_errors
+from slamfeat.eval.report import markdown_table, metrics_table
+from slamfeat.eval.trajectory import (
+    AlignedTrajectories,
+    TrajectoryMetrics,
+    associate_and_align,
+    evaluate,
+    to_evo,
+)
+
+__all__ = [
+    "KITTI_LENGTHS_M",
+    "AlignedTrajectories",
+    "SegmentErrors",
+    "TrajectoryMetrics",
+    "associate_and_align",
+    "evaluate",
+    "markdown_table",
+    "metrics_table",
+    "segment_errors",
+    "to_evo",
+]

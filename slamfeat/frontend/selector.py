@@ -53,7 +53,9 @@ class SelectorConfig:
             raise ConfigError("selector: splits >= 1, sigma > 0, and nms_radius, coverage, border >= 0 are needed")
 
 
-def select_keypoints(gray: Tensor, cell: int, count: int, config: SelectorConfig) -> tuple[Tensor, Tensor, Tensor]:
+def select_keypoints(
+    gray: Tensor, cell: int, count: int, config: SelectorConfig, allowed: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Choose `count` keypoints an image.
 
     Args:
@@ -61,6 +63,7 @@ def select_keypoints(gray: Tensor, cell: int, count: int, config: SelectorConfig
         cell: side of a patch in pixels of `gray`.
         count: slots K.
         config: see `SelectorConfig`.
+        allowed: (B, 1, H, W) bool, False where no keypoint may lie.
 
     Returns:
         keypoints (B, K, 2) in pixels of `gray`, scores (B, K), mask (B, K); best first, empty slots last and zero.
@@ -72,7 +75,10 @@ def select_keypoints(gray: Tensor, cell: int, count: int, config: SelectorConfig
         raise ConfigError(f"selector.splits={config.splits} does not divide the cell of {cell} pixels")
     saliency = saliency_map(gray, config)
     side = cell // config.splits
-    peaks, index = F.max_pool2d(_without_border(saliency, config.border), side, return_indices=True)
+    usable = _without_border(saliency, config.border)
+    if allowed is not None:
+        usable = usable * allowed
+    peaks, index = F.max_pool2d(usable, side, return_indices=True)
     if config.saliency == "center":
         points = _centers(peaks, side)
     else:

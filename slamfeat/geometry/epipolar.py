@@ -29,13 +29,15 @@ def essential_from_pose(T_1_0: ArrayLike) -> Array:
     A pose without translation gives the zero matrix. The scale of E is the length of the translation.
     """
     pose = np.asarray(T_1_0, dtype=np.float64)
-    return skew(pose[:3, 3]) @ pose[:3, :3]
+    essential: Array = skew(pose[:3, 3]) @ pose[:3, :3]
+    return essential
 
 
 def epipolar_residual(essential: ArrayLike, normalized0: ArrayLike, normalized1: ArrayLike) -> Array:
     """The algebraic residual x1' E x0 of points (N, 2) on the planes z = 1; (N,)."""
     x0, x1 = homogeneous(normalized0), homogeneous(normalized1)
-    return np.einsum("ni,ij,nj->n", x1, np.asarray(essential, dtype=np.float64), x0)
+    residual: Array = np.einsum("ni,ij,nj->n", x1, np.asarray(essential, dtype=np.float64), x0)
+    return residual
 
 
 def sampson_error(essential: ArrayLike, normalized0: ArrayLike, normalized1: ArrayLike) -> Array:
@@ -64,4 +66,5 @@ def _epipolar_lines(essential: ArrayLike, normalized0: ArrayLike, normalized1: A
 
 def _divide(numerator: Array, denominator: Array) -> Array:
     out = np.full_like(numerator, np.inf)
-    return np.divide(numerator, denominator, out=out, where=denominator > 0)
+    np.divide(numerator, denominator, out=out, where=denominator > 0)
+    return out

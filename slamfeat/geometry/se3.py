@@ -60,10 +60,12 @@ def rotation_angle_deg(rotation: ArrayLike) -> Array:
     """
     r = np.asarray(rotation, dtype=np.float64)[..., :3, :3]
     skew = np.stack([r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]], -1)
-    return np.degrees(np.arctan2(np.linalg.norm(skew, axis=-1), np.trace(r, axis1=-2, axis2=-1) - 1.0))
+    angle: Array = np.degrees(np.arctan2(np.linalg.norm(skew, axis=-1), np.trace(r, axis1=-2, axis2=-1) - 1.0))
+    return angle
 
 
 def transform_points(pose: ArrayLike, points: ArrayLike) -> Array:
     """Apply a pose (4, 4) to points (N, 3)."""
     pose = np.asarray(pose, dtype=np.float64)
-    return np.asarray(points, dtype=np.float64) @ pose[:3, :3].T + pose[:3, 3]
+    moved: Array = np.asarray(points, dtype=np.float64) @ pose[:3, :3].T + pose[:3, 3]
+    return moved

@@ -1,0 +1,1 @@
+"""Pictures and reports. Nothing here opens a window."""

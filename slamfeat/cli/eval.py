@@ -1,0 +1,73 @@
+"""`slamfeat eval EST REF`: errors of a trajectory against the ground truth, equal to evo's."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLES = "Examples: slamfeat eval runs/latest groundtruth.txt --align se3 | slamfeat eval est.tum data.csv --json"
+
+
+class AlignChoice(StrEnum):
+    """How the estimate is moved onto the reference."""
+
+    sim3 = "sim3"
+    se3 = "se3"
+    none = "none"
+
+
+class FormatChoice(StrEnum):
+    """Layouts of trajectory files."""
+
+    tum = "tum"
+    kitti = "kitti"
+    euroc = "euroc"
+
+
+def eval_command(
+    estimate: Annotated[Path, typer.Argument(help="Estimated trajectory, or a run folder.")],
+    reference: Annotated[Path, typer.Argument(help="Ground truth: a TUM, KITTI or EuRoC file.")],
+    align: Annotated[AlignChoice, typer.Option(help="sim3 for monocular, se3 for metric methods.")] = AlignChoice.sim3,
+    max_diff: Annotated[float, typer.Option(help="Seconds between poses that belong together.")] = 0.02,
+    offset: Annotated[float, typer.Option(help="Seconds added to the estimate's timestamps.")] = 0.0,
+    delta: Annotated[int, typer.Option(min=1, help="Poses between the ends of a relative error.")] = 1,
+    format: Annotated[FormatChoice | None, typer.Option(help="Of both files; guessed if left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Compare a trajectory with the ground truth: ATE, RPE and KITTI's segment errors, the same numbers as evo's."""
+    from slamfeat.eval.trajectory import evaluate
+    from slamfeat.types import Trajectory
+
+    if estimate.is_dir():
+        estimate = estimate / "trajectory.tum"
+    metrics = evaluate(
+        Trajectory.load(estimate, format), Trajectory.load(reference, format), align.value,
+        max_time_difference=max_diff, time_offset=offset, delta=delta,
+    )  # fmt: skip
+    row = {"estimate": str(estimate), "reference": str(reference), **metrics.as_dict()}
+    if as_json:
+        print(json.dumps(row, indent=2))
+    else:
+        _print_table(row)
+
+
+def _print_table(row: dict[str, Any]) -> None:
+    """One line a metric: a single trajectory has more metrics than a terminal has columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from slamfeat.eval.report import format_value, heading
+
+    console, table = Console(), Table("metric", "value")
+    table.columns[1].justify = "right"
+    for key, value in row.items():
+        if key not in ("estimate", "reference", "note") and value is not None:
+            table.add_row(heading(key), format_value(key, value))
+    console.print(f"{row['estimate']} against {row['reference']}", highlight=False, soft_wrap=True)
+    console.print(table)
+    if row["note"]:
+        console.print(f"Note: {row['note']}", highlight=False, soft_wrap=True)

@@ -1,0 +1,58 @@
+"""Settings of the frontend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+from slamfeat.errors import ConfigError
+from slamfeat.frontend.matcher import MatcherConfig
+from slamfeat.frontend.refine import RefineConfig
+from slamfeat.frontend.selector import SelectorConfig
+from slamfeat.image import FitPolicy
+from slamfeat.types import SampleMode
+
+
+@dataclass
+class FrontendConfig:
+    """What a frontend does with an image and with two sets of features.
+
+    Attributes:
+        num_keypoints: slots K of an image.
+        layers: blocks of the backbone whose tokens are used, from 0; negative counts from the end. Several are joined.
+        cell: pixels of the image that one patch covers; 0 takes the backbone's patch size. Larger cells show the
+            backbone a smaller image: fewer tokens, less time.
+        fit: how the image is brought to whole cells: "crop", "pad" or "resize".
+        sampling: how tokens are read at a keypoint: "bilinear" or "floor" (DINO-VO's lookup).
+        center: subtract each image's mean token, which carries no position.
+        local: descriptor of the pixels around a keypoint joined with the token: "none" or "sift" (upright RootSIFT).
+        local_weight: share of the local descriptor in the similarity, 0..1.
+        selector, matcher, refine: see their classes.
+    """
+
+    num_keypoints: int = 1024
+    layers: list[int] = field(default_factory=lambda: [-1])
+    cell: int = 0
+    fit: str = "crop"
+    sampling: str = "bilinear"
+    center: bool = True
+    local: str = "none"
+    local_weight: float = 0.5
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
+    matcher: MatcherConfig = field(default_factory=MatcherConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+
+    def __post_init__(self) -> None:
+        if self.num_keypoints < 1:
+            raise ConfigError(f"num_keypoints must be at least 1, got {self.num_keypoints}")
+        if not self.layers:
+            raise ConfigError("layers must name at least one block, for example layers=[-1]")
+        for name, value, known in (
+            ("fit", self.fit, get_args(FitPolicy)),
+            ("sampling", self.sampling, get_args(SampleMode)),
+            ("local", self.local, ("none", "sift")),
+        ):
+            if value not in known:
+                raise ConfigError(f"unknown {name} '{value}'; use one of {', '.join(known)}")
+        if self.cell < 0 or not 0 <= self.local_weight <= 1:
+            raise ConfigError("cell must be >= 0 and local_weight between 0 and 1")

@@ -1,0 +1,137 @@
+"""Matching without training: who is whose nearest neighbour, and where the tokens say a point went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from slamfeat.errors import ConfigError
+from slamfeat.types import PatchGrid
+
+MatchMethod = Literal["guided", "mutual", "dual_softmax"]
+_NEVER = -1e4
+
+
+@dataclass
+class MatcherConfig:
+    """How features are matched.
+
+    Attributes:
+        method: "mutual" (mutual nearest neighbours of descriptors), "dual_softmax" (the same on the product of the
+            two softmaxes, LoFTR eq. 2), or "guided": each keypoint's token is looked up in the other image's whole
+            grid, and the refiner finds the pixel from there.
+        radius: only keypoints within this distance are compared; pixels, 0 for no limit. Both positions are in
+            their own image, so this is a limit on the displacement.
+        min_similarity: least cosine similarity of a match.
+        temperature: of the dual softmax.
+        gate: share of the other image's keypoints whose tokens are most alike that may be matched; 1 for all.
+            Descriptors decide among them.
+        neighbours: "guided": keypoints whose median displacement replaces a token's own; 1 for none.
+    """
+
+    method: str = "guided"
+    radius: float = 0.0
+    min_similarity: float = 0.0
+    temperature: float = 0.05
+    gate: float = 1.0
+    neighbours: int = 9
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(MatchMethod):
+            raise ConfigError(f"unknown matcher method '{self.method}'; use one of {', '.join(get_args(MatchMethod))}")
+        if self.radius < 0 or self.temperature <= 0 or not 0 < self.gate <= 1 or self.neighbours < 1:
+            raise ConfigError("matcher: radius >= 0, temperature > 0, 0 < gate <= 1 and neighbours >= 1 are needed")
+
+
+def mutual_nearest(similarity: Tensor) -> tuple[Tensor, Tensor]:
+    """Mutual nearest neighbours of a similarity matrix.
+
+    Args:
+        similarity: (B, K0, K1); pairs that must not match are at or below -1e4.
+
+    Returns:
+        indices (B, K0) into the second set, -1 where unmatched, and the similarity (B, K0), 0 where unmatched.
+    """
+    best, index1 = similarity.max(dim=2)
+    index0 = similarity.argmax(dim=1)
+    own = torch.arange(similarity.shape[1], device=similarity.device)
+    mutual = (index0.gather(1, index1) == own) & (best > _NEVER)
+    return torch.where(mutual, index1, -1), torch.where(mutual, best, 0.0)
+
+
+def dual_softmax(similarity: Tensor, temperature: float) -> Tensor:
+    """Product of the softmax over rows and over columns, (B, K0, K1) (LoFTR, arXiv 2104.00680, eq. 2)."""
+    scaled = similarity / temperature
+    return scaled.softmax(2) * scaled.softmax(1)
+
+
+def forbid(similarity: Tensor, mask0: Tensor, mask1: Tensor, points0: Tensor, points1: Tensor, radius: float) -> Tensor:
+    """Similarity with empty slots, and pairs further apart than `radius` (0: no limit), set to never match."""
+    allowed = mask0[:, :, None] & mask1[:, None]
+    if radius > 0:
+        allowed = allowed & (torch.cdist(points0, points1) <= radius)
+    return similarity.masked_fill(~allowed, _NEVER)
+
+
+def gate_by_tokens(similarity: Tensor, tokens0: Tensor, tokens1: Tensor, share: float) -> Tensor:
+    """Allow a pair only where each is among the `share` of the other image's keypoints most alike in tokens."""
+    alike = tokens0 @ tokens1.transpose(1, 2)
+    keep1 = max(1, int(share * alike.shape[2]))
+    keep0 = max(1, int(share * alike.shape[1]))
+    least0 = alike.topk(keep1, dim=2).values[..., -1:]
+    least1 = alike.topk(keep0, dim=1).values[:, -1:]
+    return similarity.masked_fill((alike < least0) | (alike < least1), _NEVER)
+
+
+def look_up_in_grid(
+    points0: Tensor, grid0: PatchGrid, grid1: PatchGrid, radius: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where in the second image the tokens at `points0` are found.
+
+    The best cell is refined by the similarity-weighted mean of its 3x3 neighbourhood; it must be mutual: the token of
+    the found cell, looked up in the first grid, comes back to within one and a half cells of the point.
+
+    Args:
+        points0: (K, 2) pixels of the first image.
+        grid0, grid1: grids with a batch of one, tokens of unit length.
+        radius: largest displacement in pixels, 0 for no limit.
+
+    Returns:
+        points (K, 2) in the second image, similarity (K,), mutual (K,) bool.
+    """
+    tokens = F.normalize(grid0.sample(points0[None])[0], dim=1)
+    cells0, cells1 = grid0.tokens[0].flatten(1), grid1.tokens[0].flatten(1)
+    alike = tokens @ cells1
+    centers1 = grid1.cell_centers()
+    if radius > 0:
+        alike = alike.masked_fill(torch.cdist(points0, centers1) > radius, -1.0)
+    best, cell = alike.max(1)
+    back = grid0.cell_centers()[(cells1.t() @ cells0).argmax(1)[cell]]
+    reach = 1.5 * (grid0.cell_centers()[1] - grid0.cell_centers()[0]).norm() * 2**0.5
+    mutual = (back - points0).norm(dim=1) <= reach
+    return _soft_position(alike, cell, grid1, centers1), best, mutual
+
+
+def _soft_position(alike: Tensor, cell: Tensor, grid: PatchGrid, centers: Tensor) -> Tensor:
+    """Mean of the 3x3 cell centres around `cell` (K,), weighted by softmax of the similarity (K, h*w)."""
+    rows, columns = grid.shape
+    steps = torch.arange(-1, 2, device=cell.device)
+    row = (cell.div(columns, rounding_mode="floor")[:, None] + steps.repeat_interleave(3)).clamp(0, rows - 1)
+    column = (cell[:, None] % columns + steps.repeat(3)).clamp(0, columns - 1)
+    around = row * columns + column
+    weight = (alike.gather(1, around) / 0.03).softmax(1)
+    return (centers[around] * weight[..., None]).sum(1)
+
+
+def smooth_displacements(points0: Tensor, points1: Tensor, trusted: Tensor, neighbours: int) -> Tensor:
+    """Replace each displacement (K, 2) by the median over its nearest trusted neighbours in the first image."""
+    moved = points1 - points0
+    count = min(neighbours, int(trusted.sum()))
+    if count < 3:
+        return points1
+    nearest = torch.cdist(points0, points0[trusted]).topk(count, dim=1, largest=False).indices
+    return points0 + moved[trusted][nearest].median(dim=1).values

@@ -1,0 +1,115 @@
+"""Matching two sets of features as the settings say: find candidates, then refine to sub-pixel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from slamfeat.errors import InputError
+from slamfeat.frontend.config import FrontendConfig
+from slamfeat.frontend.matcher import (
+    dual_softmax,
+    forbid,
+    gate_by_tokens,
+    look_up_in_grid,
+    mutual_nearest,
+    smooth_displacements,
+)
+from slamfeat.frontend.refine import refine_points
+from slamfeat.types import Features, Matches, PatchGrid
+
+
+def match_features(features0: Features, features1: Features, config: FrontendConfig) -> Matches:
+    """Match two batches of features.
+
+    Raises:
+        InputError: batch sizes or descriptor lengths differ, or grid or pixels are missing where they are needed.
+    """
+    if len(features0) != len(features1):
+        raise InputError(f"batches of {len(features0)} and {len(features1)} images cannot be matched pairwise")
+    if features0.descriptors.shape[2] != features1.descriptors.shape[2]:
+        raise InputError("the features come from different frontends: their descriptors differ in length")
+    if config.matcher.method == "guided":
+        points1, scores, mask = _guided(features0, features1, config)
+        indices = torch.full_like(mask, -1, dtype=torch.long)
+    else:
+        indices, scores = _descriptor_matches(features0, features1, config)
+        mask = indices >= 0
+        safe = indices.clamp_min(0)[..., None].expand(-1, -1, 2)
+        points1 = features1.keypoints.gather(1, safe)
+    points1, scores, mask = _refine(features0, features1, points1, scores, mask, config)
+    return Matches(
+        points0=features0.keypoints,
+        points1=points1 * mask[..., None],
+        scores=scores * mask,
+        indices=torch.where(mask, indices, -1),
+        mask=mask,
+        num_keypoints1=int(features1.mask.shape[1]),
+    )
+
+
+def _descriptor_matches(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor]:
+    settings = config.matcher
+    similarity = features0.descriptors @ features1.descriptors.transpose(1, 2)
+    similarity = forbid(
+        similarity, features0.mask, features1.mask, features0.keypoints, features1.keypoints, settings.radius
+    )
+    if settings.gate < 1:
+        tokens0, tokens1 = (_grid(f).sample(f.keypoints) * f.mask[..., None] for f in (features0, features1))
+        similarity = gate_by_tokens(similarity, tokens0, tokens1, settings.gate)
+    indices, best = mutual_nearest(similarity)
+    good = best >= settings.min_similarity
+    if settings.method == "dual_softmax":
+        probability = dual_softmax(similarity, settings.temperature)
+        indices, _ = mutual_nearest(probability)
+        best = probability.amax(2)
+    return torch.where(good, indices, -1), best.clamp(0, 1)
+
+
+def _guided(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor, Tensor]:
+    settings = config.matcher
+    grid0, grid1 = _grid(features0), _grid(features1)
+    found, scores, mutuals = [], [], []
+    for b in range(len(features0)):
+        one0, one1 = (PatchGrid(g.tokens[b : b + 1], g.patch_size, g.pixel_map) for g in (grid0, grid1))
+        points0 = features0.keypoints[b]
+        points1, similarity, mutual = look_up_in_grid(points0, one0, one1, settings.radius)
+        trusted = mutual & features0.mask[b] & (similarity >= settings.min_similarity)
+        if settings.neighbours > 1:
+            points1 = smooth_displacements(points0, points1, trusted, settings.neighbours)
+            trusted = features0.mask[b]
+        found.append(points1)
+        scores.append(similarity.clamp(0, 1))
+        mutuals.append(trusted)
+    return torch.stack(found), torch.stack(scores), torch.stack(mutuals)
+
+
+def _refine(
+    features0: Features, features1: Features, points1: Tensor, scores: Tensor, mask: Tensor, config: FrontendConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    if config.refine.method == "none":
+        return points1, scores, mask
+    if features0.gray is None or features1.gray is None:
+        raise InputError("refinement needs the images' pixels: use features of Frontend.extract, or refine.method=none")
+    refined, kept, quality = points1.clone(), mask.clone(), torch.zeros_like(scores)
+    for b in range(len(features0)):
+        chosen = mask[b].nonzero()[:, 0]
+        points, correlation, keep = refine_points(
+            features0.gray[b, 0],
+            features1.gray[b, 0],
+            features0.keypoints[b, chosen],
+            points1[b, chosen],
+            config.refine,
+        )
+        refined[b, chosen] = points
+        kept[b, chosen] = keep
+        quality[b, chosen] = correlation.clamp(0, 1)
+    return refined, quality, kept
+
+
+def _grid(features: Features) -> PatchGrid:
+    if features.grid is None:
+        raise InputError(
+            "this matcher needs the token grid: use features of Frontend.extract, or matcher.method=mutual"
+        )
+    return features.grid

@@ -1,0 +1,51 @@
+"""Settings of the odometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from slamfeat.errors import ConfigError
+
+Mode = Literal["mono", "rgbd"]
+ScaleSource = Literal["groundtruth", "propagated"]
+Estimator = Literal["pycolmap", "opencv"]
+
+
+@dataclass
+class OdometryConfig:
+    """How frames are tracked.
+
+    Attributes:
+        keyframe_px: a new keyframe is taken when matched points moved by more than this on average; pixels
+            (DINO-VO takes 24).
+        keyframe_ratio: or when fewer than this share of the keyframe's first inliers is left.
+        still_px: below this median displacement (pixels) the camera is taken to stand still, because the essential
+            matrix is not observable.
+        min_inliers: fewer inliers than this and the frame is lost.
+        threshold_px: largest epipolar error of an inlier, monocular; pixels.
+        pnp_threshold_px: largest reprojection error of an inlier, RGB-D; pixels.
+        max_depth_m: depth beyond this is not used.
+        reset_after: lost frames in a row after which the current frame becomes the keyframe at the last known pose.
+        estimator: "pycolmap" (LO-RANSAC) or "opencv" (MAGSAC++).
+        seed: seed of the robust estimators.
+    """
+
+    keyframe_px: float = 24.0
+    keyframe_ratio: float = 0.4
+    still_px: float = 0.3
+    min_inliers: int = 15
+    threshold_px: float = 1.0
+    pnp_threshold_px: float = 2.0
+    max_depth_m: float = 10.0
+    reset_after: int = 5
+    estimator: str = "pycolmap"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.estimator not in get_args(Estimator):
+            raise ConfigError(f"unknown estimator '{self.estimator}'; use one of {', '.join(get_args(Estimator))}")
+        if min(self.keyframe_px, self.threshold_px, self.pnp_threshold_px, self.max_depth_m) <= 0:
+            raise ConfigError("vo: keyframe_px, threshold_px, pnp_threshold_px and max_depth_m must be positive")
+        if self.min_inliers < 6 or self.reset_after < 1:
+            raise ConfigError("vo: min_inliers must be at least 6 and reset_after at least 1")

@@ -1,0 +1,48 @@
+"""Choosing the mode and the scale of an odometry from what a sequence offers."""
+
+from __future__ import annotations
+
+from slamfeat.data import Sequence
+from slamfeat.errors import InputError
+from slamfeat.frontend.protocol import FeatureFrontend
+from slamfeat.vo.config import Mode, OdometryConfig
+from slamfeat.vo.odometry import Odometry
+from slamfeat.vo.scale import GroundTruthScale, PropagatedScale, ScaleSource
+
+
+def choose_mode(mode: str, sequence: Sequence) -> Mode:
+    """ "auto" is rgbd where the sequence has depth, else mono.
+
+    Raises:
+        InputError: another word, or a mode that is not built.
+    """
+    if mode == "auto":
+        return "rgbd" if "rgbd" in sequence.modes else "mono"
+    if mode == "mono" or mode == "rgbd":
+        return mode
+    raise InputError(f"unknown mode '{mode}'; use mono, rgbd or auto")
+
+
+def build_odometry(
+    frontend: FeatureFrontend, sequence: Sequence, mode: Mode, scale: str, config: OdometryConfig
+) -> Odometry:
+    """Odometry for a sequence.
+
+    Args:
+        frontend: extracts and matches.
+        sequence: gives the camera and the ground truth.
+        mode: see `choose_mode`.
+        scale: "groundtruth", "propagated", or "auto": ground truth where there is some. Ignored in rgbd mode.
+        config: see `OdometryConfig`.
+
+    Raises:
+        InputError: no calibration, another word for the scale, or no ground truth to take it from.
+    """
+    source: ScaleSource = PropagatedScale()
+    if scale not in ("auto", "groundtruth", "propagated"):
+        raise InputError(f"unknown scale '{scale}'; use groundtruth, propagated or auto")
+    if scale == "groundtruth" and sequence.groundtruth is None:
+        raise InputError(f"{sequence.path}: has no ground truth to take the scale from; use --scale propagated")
+    if mode == "mono" and scale != "propagated" and sequence.groundtruth is not None:
+        source = GroundTruthScale(sequence.groundtruth)
+    return Odometry(frontend, sequence.camera, mode, config, source)
