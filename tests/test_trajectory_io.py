@@ -17,7 +17,9 @@ from slamfeat.types import Trajectory
 SUFFIX = {"tum": ".tum", "kitti": ".kitti", "euroc": ".csv"}
 
 
-def random_trajectory(seed: int, count: int, start_ns: int = 1_403_636_579_763_555_584, scale: float = 10.0) -> Trajectory:
+def random_trajectory(
+    seed: int, count: int, start_ns: int = 1_403_636_579_763_555_584, scale: float = 10.0
+) -> Trajectory:
     """Timestamps on whole nanoseconds that a float can hold apart, and arbitrary poses."""
     rng = np.random.default_rng(seed)
     ns = start_ns + np.cumsum(rng.integers(1_000_000, 90_000_000, count))

@@ -35,6 +35,8 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as frontend.num_keypoints=512.", show_default=False),
 ]
 
+_WORDS = ("sequence", "frontend")
+
 
 def pipeline_config(recipe: Path | None, overrides: list[str] | None, weights: str | None) -> PipelineConfig:
     """The configuration of a verb: defaults, then recipe, then words, then --weights."""
@@ -52,11 +54,18 @@ def show(rows: list[dict[str, Any]], columns: dict[str, str], as_json: bool, tit
     if as_json:
         print(json.dumps(rows[0] if len(rows) == 1 else rows, indent=2))
         return
-    table = Table(title=title, title_justify="left")
-    for heading in columns.values():
-        table.add_column(heading, justify="left" if heading in ("sequence", "frontend", "mode", "align") else "right")
-    for row in rows:
-        table.add_row(*(text(row.get(key)) for key in columns))
+    if len(rows) == 1:
+        # A single result has more figures than a terminal has columns.
+        table = Table(title=title, title_justify="left", show_header=False)
+        for key, heading in columns.items():
+            table.add_row(heading, text(rows[0].get(key)))
+    else:
+        table = Table(title=title, title_justify="left")
+        for heading in columns.values():
+            words = heading in _WORDS
+            table.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        for row in rows:
+            table.add_row(*(text(row.get(key)) for key in columns))
     console.print(table)
 
 

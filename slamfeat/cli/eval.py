@@ -58,6 +58,7 @@ def eval_command(
 def _print_table(row: dict[str, Any]) -> None:
     """One line a metric: a single trajectory has more metrics than a terminal has columns."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from slamfeat.eval.report import format_value, heading
@@ -66,8 +67,8 @@ def _print_table(row: dict[str, Any]) -> None:
     table.columns[1].justify = "right"
     for key, value in row.items():
         if key not in ("estimate", "reference", "note") and value is not None:
-            table.add_row(heading(key), format_value(key, value))
-    console.print(f"{row['estimate']} against {row['reference']}", highlight=False, soft_wrap=True)
+            table.add_row(escape(heading(key)), escape(format_value(key, value)))
+    console.print(f"{row['estimate']} against {row['reference']}", highlight=False, markup=False, soft_wrap=True)
     console.print(table)
     if row["note"]:
-        console.print(f"Note: {row['note']}", highlight=False, soft_wrap=True)
+        console.print(f"Note: {row['note']}", highlight=False, markup=False, soft_wrap=True)

@@ -23,9 +23,7 @@ app.command("demo", epilog=demo.EXAMPLES)(demo.demo_command)
 app.command("run", epilog=run.EXAMPLES)(run.run_command)
 app.command("match", epilog=match.EXAMPLES)(match.match_command)
 app.command("extract", epilog=extract.EXAMPLES)(extract.extract_command)
-app.command("eval", epilog="Example: slamfeat eval runs/latest/trajectory.tum groundtruth.txt --align se3")(
-    eval.eval_command
-)
+app.command("eval", epilog=eval.EXAMPLES)(eval.eval_command)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor_command)
 app.add_typer(weights.app, name="weights")
 

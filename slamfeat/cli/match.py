@@ -69,7 +69,7 @@ def match_images(
     import time
 
     from slamfeat.errors import ImageError
-    from slamfeat.geometry.robust import fundamental_inliers
+    from slamfeat.geometry.fundamental import fundamental_inliers
 
     started = time.perf_counter()
     features = [frontend.extract(image) for image in images]

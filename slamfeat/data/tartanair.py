@@ -33,12 +33,12 @@ class _Layout:
     camera: Camera
 
 
-# V1: castacks/tartanair_tools data_type.md. V2: the reader of castacks/tartanairpy puts the optical centre in the
-# middle of a 640x640 image of 90 degrees, which is 319.5 where the first pixel is 0.
+# As published (V1: data_type.md of castacks/tartanair_tools, V2: tartanair.org/modalities.html). Where the authors put the
+# first pixel's centre is not said; at 90 degrees over 640 pixels the half pixel in doubt is under a tenth of a degree.
 _V1 = _Layout("image_left", "image_right", "depth_left", ".npy", "pose_left.txt", Camera(640, 480, 320, 320, 320, 240))
 _V2 = _Layout(
     "image_lcam_front", "image_rcam_front", "depth_lcam_front", ".png", "pose_lcam_front.txt",
-    Camera(640, 640, 320, 320, 319.5, 319.5),
+    Camera(640, 640, 320, 320, 320, 320),
 )  # fmt: skip
 
 

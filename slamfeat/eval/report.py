@@ -37,14 +37,16 @@ def metrics_table(rows: Rows, *, columns: Sequence[str] | None = None, title: st
         columns: keys to show, in order. None: every key that any row has, in order of appearance, except empty ones.
         title: printed above.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title)
     shown = _columns(rows, columns)
     for key in shown:
-        table.add_column(heading(key), justify="right" if _is_numeric(rows, key) else "left")
+        # Rich would take the unit in "[m]" for a style.
+        table.add_column(escape(heading(key)), justify="right" if _is_numeric(rows, key) else "left")
     for row in rows:
-        table.add_row(*(format_value(key, row.get(key)) for key in shown))
+        table.add_row(*(escape(format_value(key, row.get(key))) for key in shown))
     return table
 
 

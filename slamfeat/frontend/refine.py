@@ -1,7 +1,9 @@
 """From a coarse match to sub-pixel, without training: pyramidal Lucas-Kanade from the coarse position.
 
-Every match is tracked forward and back; it survives when it comes home and the two patches look alike (zero-mean
-normalised cross-correlation, which does not care about gain and offset of the exposure).
+Lucas-Kanade follows shifts but neither roll nor zoom, so the second image is first seen through the plane-to-plane
+map that most coarse matches agree on. Every match is tracked forward and back; it survives when it comes home and the
+two patches look alike (zero-mean normalised cross-correlation, which does not care about gain and offset of the
+exposure). Lost points are tried again from where their neighbours went.
 """
 
 from __future__ import annotations
@@ -12,15 +14,21 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 RefineMethod = Literal["none", "lk"]
+_Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 _LEAST_FOR_WARP = 12
-_WARP_ERROR_PX = 12.0
+_COARSE_PX, _FINE_PX = 12.0, 6.0
+_NEIGHBOURS = 7
+_CONTRAST_WINDOW = (31, 31)
+_NOISE_LEVEL = 4.0  # grey levels: keeps the noise of flat regions from being blown up to texture
 
 
 @dataclass
@@ -31,8 +39,9 @@ class RefineConfig:
         method: "none" or "lk" (pyramidal Lucas-Kanade).
         window: side of the tracked patch; pixels, odd.
         levels: pyramid levels above the full image.
-        prewarp: first undo the plane-to-plane map that the coarse matches agree on, since Lucas-Kanade follows shifts
-            but neither roll nor zoom.
+        normalize: bring both images to equal local mean and contrast first: Lucas-Kanade assumes that a point keeps
+            its grey value, which a change of exposure or light breaks.
+        passes: how often points that were lost are tried again from where their neighbours went; 1 for once.
         max_shift: a match that moves further than this from its coarse position is dropped; pixels, 0 for no limit.
         max_return: largest distance between a point and itself tracked forward and back; pixels.
         min_correlation: least correlation of the two patches, -1..1.
@@ -41,7 +50,8 @@ class RefineConfig:
     method: str = "lk"
     window: int = 15
     levels: int = 2
-    prewarp: bool = True
+    normalize: bool = True
+    passes: int = 2
     max_shift: float = 0.0
     max_return: float = 1.0
     min_correlation: float = 0.6
@@ -49,8 +59,8 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if self.method not in get_args(RefineMethod):
             raise ConfigError(f"unknown refine method '{self.method}'; use one of {', '.join(get_args(RefineMethod))}")
-        if self.window < 5 or self.window % 2 == 0 or self.levels < 0 or self.max_return <= 0:
-            raise ConfigError("refine: window must be odd and at least 5, levels >= 0, max_return > 0")
+        if self.window < 5 or self.window % 2 == 0 or self.levels < 0 or self.max_return <= 0 or self.passes < 1:
+            raise ConfigError("refine: window must be odd and at least 5, levels >= 0, passes >= 1, max_return > 0")
 
 
 def refine_points(
@@ -69,24 +79,72 @@ def refine_points(
     if config.method == "none" or len(points0) == 0:
         ones = torch.ones(len(points0), device=points0.device)
         return points1, ones, ones.bool()
-    image0, image1 = gray0.cpu().numpy(), gray1.cpu().numpy()
-    start, guess = (p.detach().cpu().numpy().astype(np.float32) for p in (points0, points1))
-    warp = plane_warp(start, guess) if config.prewarp else np.eye(3)
-    image1 = _undo(image1, warp, image0.shape)
-    guess = _map(np.linalg.inv(warp), guess)
-    found, forward = _track(image0, image1, start, guess, config)
+    images = gray0.cpu().numpy(), gray1.cpu().numpy()
+    start, coarse = (p.detach().cpu().numpy().astype(np.float32) for p in (points0, points1))
+    attempt = _attempt(images, start, coarse, plane_warp(start, coarse, _COARSE_PX), config)
+    for _ in range(config.passes - 1):
+        if attempt.kept.sum() < _LEAST_FOR_WARP:
+            break
+        attempt = _again(images, start, attempt, config)
+    kept = attempt.kept
+    if config.max_shift > 0:
+        kept = kept & (np.linalg.norm(attempt.found - coarse, axis=1) < config.max_shift)
+    found, correlation = torch.from_numpy(attempt.found), torch.from_numpy(attempt.correlation)
+    return found.to(points1), correlation.to(points1), torch.from_numpy(kept).to(points1.device)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """Where the points were found in the second image (M, 2), correlation (M,), kept (M,)."""
+
+    found: Floats
+    correlation: Floats
+    kept: NDArray[np.bool_]
+
+
+def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, config: RefineConfig) -> _Attempt:
+    """Track from `guess`, with the second image seen through `warp`."""
+    image0, image1 = images[0], _undo(images[1], warp, images[0].shape)
+    if config.normalize:  # after the warp, so that both windows cover the same part of the scene
+        image0, image1 = even_contrast(image0), even_contrast(image1)
+    found, forward = _track(image0, image1, start, _map(np.linalg.inv(warp), guess), config)
     home, backward = _track(image1, image0, found, start, config)
     kept = forward & backward & (np.linalg.norm(home - start, axis=1) < config.max_return)
-    if config.max_shift > 0:
-        kept &= np.linalg.norm(found - guess, axis=1) < config.max_shift
-    flat = torch.from_numpy(found).to(points1)
-    correlation = patch_correlation(gray0, torch.from_numpy(image1), points0, flat, config.window)
-    keep = torch.from_numpy(kept).to(points1.device) & (correlation >= config.min_correlation)
-    return torch.from_numpy(_map(warp, found)).to(points1), correlation, keep
+    patches = (torch.from_numpy(value) for value in (image0, image1, start, found))
+    correlation = patch_correlation(*patches, config.window).numpy()
+    return _Attempt(_map(warp, found), correlation, kept & (correlation >= config.min_correlation))
 
 
-def plane_warp(points0: Floats, points1: Floats) -> NDArray[np.float64]:
-    """Homography (3, 3) from the first image to the second that most coarse matches roughly agree on.
+def _again(images: _Images, start: Floats, before: _Attempt, config: RefineConfig) -> _Attempt:
+    """Try the points that were lost from where their found neighbours went; found ones stay as they are or improve."""
+    kept = before.kept
+    warp = plane_warp(start[kept], before.found[kept], _FINE_PX)
+    flat = _map(np.linalg.inv(warp), before.found)
+    _, nearest = cKDTree(start[kept]).query(start, k=_NEIGHBOURS)
+    moved = np.median((flat - start)[kept][nearest], axis=1)
+    guess = _map(warp, np.where(kept[:, None], flat, start + moved).astype(np.float32))
+    after = _attempt(images, start, guess, warp, config)
+    better = after.kept & (~kept | (after.correlation > before.correlation))
+    return _Attempt(
+        np.where(better[:, None], after.found, before.found),
+        np.where(better, after.correlation, before.correlation),
+        kept | after.kept,
+    )
+
+
+def even_contrast(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey image (H, W) with local mean 128 and local standard deviation 40, over windows of about 30 pixels."""
+    import cv2
+
+    wide = image.astype(np.float32)
+    mean = cv2.boxFilter(wide, -1, _CONTRAST_WINDOW)
+    variance = cv2.boxFilter(wide * wide, -1, _CONTRAST_WINDOW) - mean * mean
+    scaled = (wide - mean) * (40.0 / np.sqrt(np.maximum(variance, 0.0) + _NOISE_LEVEL**2)) + 128.0
+    return np.asarray(np.clip(scaled, 0, 255), dtype=np.uint8)
+
+
+def plane_warp(points0: Floats, points1: Floats, error_px: float) -> Doubles:
+    """Homography (3, 3) from the first image to the second that most coarse matches agree on to within `error_px`.
 
     The identity where too few agree, or where it would squeeze or stretch the image beyond what coarse matches can
     vouch for.
@@ -95,11 +153,11 @@ def plane_warp(points0: Floats, points1: Floats) -> NDArray[np.float64]:
 
     if len(points0) < _LEAST_FOR_WARP:
         return np.eye(3)
-    warp, agreed = cv2.findHomography(points0, points1, cv2.RANSAC, _WARP_ERROR_PX, maxIters=500, confidence=0.99)
+    warp, agreed = cv2.findHomography(points0, points1, cv2.RANSAC, error_px, maxIters=500, confidence=0.99)
     if warp is None or agreed.sum() < max(_LEAST_FOR_WARP, 0.3 * len(points0)):
         return np.eye(3)
     area = np.linalg.svd(warp[:2, :2] - np.outer(warp[:2, 2], warp[2, :2]), compute_uv=False)
-    sane = 0.25 < area[1] and area[0] < 4 and np.abs(warp[2, :2]).max() < 2e-3
+    sane = area[1] > 0.25 and area[0] < 4 and np.abs(warp[2, :2]).max() < 2e-3
     return np.asarray(warp, dtype=np.float64) if sane else np.eye(3)
 
 
@@ -122,7 +180,7 @@ def _patches(gray: Tensor, points: Tensor, window: int) -> Tensor:
     return F.normalize(centred, dim=1, eps=1e-3)
 
 
-def _undo(image: NDArray[np.uint8], warp: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _undo(image: NDArray[np.uint8], warp: Doubles, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The second image as the first camera would see the plane."""
     import cv2
 
@@ -132,7 +190,7 @@ def _undo(image: NDArray[np.uint8], warp: NDArray[np.float64], shape: tuple[int,
     return np.asarray(cv2.warpPerspective(image, warp, (shape[1], shape[0]), flags=inverse), dtype=np.uint8)
 
 
-def _map(homography: NDArray[np.float64], points: Floats) -> Floats:
+def _map(homography: Doubles, points: Floats) -> Floats:
     homogeneous = np.column_stack([points, np.ones(len(points))]) @ homography.T
     return (homogeneous[:, :2] / homogeneous[:, 2:]).astype(np.float32)
 

@@ -23,12 +23,12 @@ def plot_trajectory(estimate: Trajectory, reference: Trajectory | None, row: dic
         row: the closing table, for the title.
         path: picture to write.
     """
-    from slamfeat.eval import align_trajectory
+    from slamfeat.eval import associate_and_align
 
-    compared = reference is not None and row["align"] is not None
-    if reference is not None and compared:
-        estimate, reference = align_trajectory(estimate, reference, row["align"])
-    shown = reference if reference is not None and compared else None
+    shown = None
+    if reference is not None and row["align"] is not None:
+        pair = associate_and_align(estimate, reference, row["align"])
+        estimate, shown = Trajectory(pair.timestamps, pair.estimate), Trajectory(pair.timestamps, pair.reference)
     with saved_figure(path, (11, 4.6)) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
         _plan(left, estimate, shown)

@@ -1,4 +1,4 @@
-"""Miniature sequences in the published layouts, written with plain text and OpenCV: the readers' independent other half."""
+"""Miniature sequences in the published layouts, written with plain text and OpenCV."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def make_euroc(root: Path, T_BS: tuple[np.ndarray, np.ndarray], body: np.ndarray
         (folder / "sensor.yaml").write_text(sensor_yaml(T_BS[camera]))
     truth = root / "mav0" / "state_groundtruth_estimate0"
     truth.mkdir(parents=True)
-    rows = (f"{s}," + ",".join(repr(float(v)) for v in row) + ",0.1,0.2,0.3\n" for s, row in zip(stamps, body, strict=True))
+    poses = (",".join(repr(float(value)) for value in row) for row in body)
+    rows = (f"{stamp},{pose},0.1,0.2,0.3\n" for stamp, pose in zip(stamps, poses, strict=True))
     (truth / "data.csv").write_text("#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w []\n" + "".join(rows))
     return root
 

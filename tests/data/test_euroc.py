@@ -111,14 +111,16 @@ def test_missing_calibration(root: Path) -> None:
 
 def test_opencv_tags_in_the_yaml(tmp_path: Path) -> None:
     path = tmp_path / "sensor.yaml"
-    path.write_text(sensor_yaml(LEFT).replace("T_BS:\n", "T_BS: !!opencv-matrix\n").replace("rows: 4", "rows: 4\n  dt: d"))
+    text = sensor_yaml(LEFT).replace("T_BS:\n", "T_BS: !!opencv-matrix\n")
+    path.write_text(text.replace("rows: 4", "rows: 4\n  dt: d"))
     np.testing.assert_allclose(read_sensor(path)[1], LEFT)
 
 
 def matches(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """SIFT matches between two images: pixels (N, 2) each."""
     sift = cv2.SIFT_create(2000)
-    (k0, d0), (k1, d1) = (sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None) for image in (first, second))
+    grey = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
+    (k0, d0), (k1, d1) = (sift.detectAndCompute(image, None) for image in grey)
     pairs = cv2.BFMatcher().knnMatch(d0, d1, k=2)
     good = [best for best, other in pairs if best.distance < 0.7 * other.distance]
     return np.array([k0[m.queryIdx].pt for m in good]), np.array([k1[m.trainIdx].pt for m in good])
@@ -172,7 +174,7 @@ def angle(first: np.ndarray, second: np.ndarray) -> float:
 @pytest.mark.shared
 @pytest.mark.parametrize("index", [10, 30, 70])
 def test_real_ground_truth_fits_the_motion_of_the_left_camera(shared: Path, index: int) -> None:
-    """Loose: against two-view geometry the published motion is up to 2 degrees off. The usual mistakes are far worse."""
+    """Loose: against two-view geometry the published motion is up to 2 degrees off; usual mistakes are far worse."""
     sequence = open_sequence(shared / "euroc" / "V1_01_easy_sparse100").for_mode("mono")
     truth, frames = sequence.groundtruth, (sequence[index], sequence[index + 1])
     assert truth is not None

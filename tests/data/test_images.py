@@ -127,9 +127,10 @@ def test_video_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"broken\.mp4: no picture can be read"):
         open_sequence(path)
     # In a process of its own: ffmpeg and OpenCV must not write to the terminal what is ours to say in one line.
-    code = "import sys\nfrom slamfeat.data import open_sequence\ntry: open_sequence(sys.argv[1])\nexcept Exception: pass"
+    code = "import sys, slamfeat.data as d\ntry: d.open_sequence(sys.argv[1])\nexcept Exception: pass"
     for name in (str(path), "99"):
-        run = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+        command = [sys.executable, "-c", code, name]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
         assert run.stderr == run.stdout == ""
 
 

@@ -77,7 +77,7 @@ def test_size_from_the_first_readable_image(tmp_path: Path) -> None:
     assert (sequence.camera.width, sequence.camera.height) == SIZE
     assert len(list(sequence)) == 2 and sequence.skipped[0].index == 0
     for image in (root / "image_0").iterdir():
-        truncate(image) if image.stat().st_size > 300 else None
+        truncate(image)
     with pytest.raises(InputError, match=r"image_0.*none of its images can be read"):
         open_sequence(root)
 

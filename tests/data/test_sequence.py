@@ -116,7 +116,7 @@ def test_no_usable_frame_at_all_is_an_error(tmp_path: Path) -> None:
 def test_depth_of_another_size_is_an_error(tmp_path: Path) -> None:
     make_tum(tmp_path)
     write_png(tmp_path / "depth/100.000000.png", np.full((24, 32), 5000, np.uint16))
-    with pytest.raises(ImageError, match="32x24.*64x48"):
+    with pytest.raises(ImageError, match=r"32x24.*64x48"):
         open_sequence(tmp_path)[0]
 
 
@@ -125,7 +125,7 @@ def test_modes_choose_what_is_read(tmp_path: Path) -> None:
     assert sequence.modes == ("mono", "rgbd")
     assert sequence.for_mode("mono")[0].depth is None
     assert sequence.for_mode("rgbd")[0].depth is not None
-    with pytest.raises(InputError, match="no stereo data.*mono or rgbd"):
+    with pytest.raises(InputError, match=r"no stereo data.*mono or rgbd"):
         sequence.for_mode("stereo")
     assert (sequence.baseline, sequence.right_camera, sequence.T_left_right) == (None, None, None)
 

@@ -1,0 +1,41 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+REPO = Path(__file__).parent.parent
+SAMPLE = REPO / "datasets" / "sample" / "rgbd_dataset_freiburg1_rpy_60"
+
+
+def pytest_configure() -> None:
+    """One thread each: several test processes on few cores otherwise wait for one another."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The shipped sequence: 60 frames of TUM fr1/rpy."""
+    return SAMPLE
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The team's shared folder; tests that use it carry the marker `shared`."""
+    folder = Path(os.environ.get("SLAMFEAT_SHARED", REPO.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared folder at {folder}; set SLAMFEAT_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A real photograph, (480, 640, 3) uint8 RGB."""
+    from slamfeat.image import read_image
+
+    return read_image(sorted((SAMPLE / "rgb").iterdir())[0])

@@ -1,0 +1,112 @@
+"""Sub-pixel refinement on a real photograph moved by known maps."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from slamfeat.errors import ConfigError
+from slamfeat.frontend.refine import RefineConfig, patch_correlation, plane_warp, refine_points
+
+
+@pytest.fixture(scope="module")
+def gray(photo: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+
+
+def corners(gray: np.ndarray, border: int = 60) -> np.ndarray:
+    mask = np.zeros_like(gray)
+    mask[border:-border, border:-border] = 1
+    return cv2.goodFeaturesToTrack(gray, 200, 0.01, 10, mask=mask)[:, 0]
+
+
+def warped(gray: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return cv2.warpPerspective(gray, matrix, gray.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+
+def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return cv2.perspectiveTransform(points[:, None].astype(np.float64), matrix)[:, 0]
+
+
+def refine(gray0: np.ndarray, gray1: np.ndarray, points0: np.ndarray, guess: np.ndarray, **settings: object):
+    tensors = (torch.from_numpy(np.ascontiguousarray(value)) for value in (gray0, gray1))
+    points = (torch.from_numpy(value.astype(np.float32)) for value in (points0, guess))
+    return refine_points(*tensors, *points, RefineConfig(**settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "matrix"),
+    [
+        ("shift", np.array([[1, 0, 11.3], [0, 1, -6.7], [0, 0, 1.0]])),
+        ("roll", np.vstack([cv2.getRotationMatrix2D((320, 240), 25, 1.0), [0, 0, 1]])),
+        ("zoom", np.vstack([cv2.getRotationMatrix2D((320, 240), 0, 1.25), [0, 0, 1]])),
+    ],
+)
+def test_coarse_guesses_become_sub_pixel(gray: np.ndarray, name: str, matrix: np.ndarray) -> None:
+    """Guesses are off by up to half a cell; the truth is the warp itself."""
+    points = corners(gray)
+    truth = moved(points, matrix)
+    inside = ((truth > 30) & (truth < np.array(gray.shape[::-1]) - 30)).all(1)
+    points, truth = points[inside], truth[inside]
+    guess = truth + np.random.default_rng(0).uniform(-7, 7, truth.shape)
+    found, correlation, kept = refine(gray, warped(gray, matrix), points, guess)
+    error = np.linalg.norm(found.numpy() - truth, axis=1)[kept.numpy()]
+    assert kept.float().mean() > 0.85, name
+    assert np.median(error) < 0.1 and np.mean(error < 1) > 0.97, name
+    assert correlation[kept].min() >= RefineConfig().min_correlation
+
+
+def test_lost_points_are_found_from_their_neighbours(gray: np.ndarray) -> None:
+    points = corners(gray)
+    image = warped(gray, np.array([[1, 0, 20.0], [0, 1, 9.0], [0, 0, 1]]))
+    guess = points + np.array([20.0, 9.0])
+    guess[::3] += 150  # a third of the guesses are far off
+    once = refine(gray, image, points, guess, passes=1)[2].float().mean()
+    found, _, kept = refine(gray, image, points, guess, passes=2)
+    assert kept.float().mean() > once + 0.2
+    assert np.abs((found.numpy() - points)[kept.numpy()] - [20, 9]).max(1).mean() < 0.2
+
+
+def test_exposure_does_not_matter_but_another_picture_does(gray: np.ndarray) -> None:
+    points = corners(gray)
+    darker = (gray * 0.5 + 10).astype(np.uint8)
+    assert refine(gray, darker, points, points)[2].float().mean() > 0.8
+    other = np.random.default_rng(0).integers(0, 255, gray.shape, dtype=np.uint8)
+    assert refine(gray, other, points, points)[2].float().mean() < 0.1
+
+
+def test_correlation_equals_opencvs(gray: np.ndarray) -> None:
+    points = torch.tensor([[100.0, 120.0], [300.0, 200.0]])
+    others = points + torch.tensor([[3.0, 1.0], [0.0, 0.0]])
+    ours = patch_correlation(torch.from_numpy(gray), torch.from_numpy(gray), points, others, 15)
+
+    def patch(point: torch.Tensor) -> np.ndarray:
+        x, y = int(point[0]), int(point[1])
+        return gray[y - 7 : y + 8, x - 7 : x + 8]
+
+    theirs = [
+        cv2.matchTemplate(patch(a), patch(b), cv2.TM_CCOEFF_NORMED)[0, 0] for a, b in zip(points, others, strict=True)
+    ]
+    assert np.allclose(ours.numpy(), theirs, atol=1e-4)
+
+
+def test_plane_warp_is_the_identity_without_agreement() -> None:
+    generator = np.random.default_rng(0)
+    scattered = (generator.uniform(0, 600, (100, 2)).astype(np.float32) for _ in range(2))
+    assert np.array_equal(plane_warp(*scattered, 6.0), np.eye(3))
+    few = generator.uniform(0, 600, (5, 2)).astype(np.float32)
+    assert np.array_equal(plane_warp(few, few, 6.0), np.eye(3))
+
+
+def test_nothing_in_nothing_out(gray: np.ndarray) -> None:
+    empty = np.zeros((0, 2))
+    found, correlation, kept = refine(gray, gray, empty, empty)
+    assert found.shape == (0, 2) and correlation.shape == (0,) and kept.shape == (0,)
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    for values in ({"method": "magic"}, {"window": 4}, {"passes": 0}, {"max_return": 0.0}):
+        with pytest.raises(ConfigError):
+            RefineConfig(**values)  # type: ignore[arg-type]
