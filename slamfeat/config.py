@@ -26,6 +26,7 @@ def load_config(schema: type[T], recipe: str | Path | None = None, overrides: Se
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     source = str(recipe) if recipe else "the command line"
     config = OmegaConf.structured(schema)
@@ -46,6 +47,8 @@ def load_config(schema: type[T], recipe: str | Path | None = None, overrides: Se
         raise ConfigError(f"no configuration file {recipe}; check the path") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from error
+    except YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from error
     except (ValueError, TypeError, OSError) as error:
         raise ConfigError(f"{source}: {str(error).splitlines()[0]}") from error
 

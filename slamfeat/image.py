@@ -55,7 +55,7 @@ def read_depth(path: str | Path, scale: float) -> NDArray[np.float32]:
     """
     path = Path(path)
     if path.suffix == ".npy":
-        stored = _load_npy(path)
+        depth = _load_npy(path)
     else:
         import cv2
 
@@ -63,7 +63,8 @@ def read_depth(path: str | Path, scale: float) -> NDArray[np.float32]:
         if stored is None or stored.ndim != 2 or stored.dtype != np.uint16:
             found = "nothing" if stored is None else f"{stored.dtype} with shape {stored.shape}"
             raise ImageError(f"{path}: depth must be a 16-bit single-channel PNG, found {found}")
-    depth = stored.astype(np.float32) / np.float32(scale)
+        depth = stored.astype(np.float32)
+    depth = depth / np.float32(scale)
     depth[~np.isfinite(depth) | (depth < 0)] = 0.0
     return depth
 

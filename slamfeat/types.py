@@ -112,7 +112,7 @@ class Camera:
         # Fixed-point iteration on the forward model: OpenCV's undistortPoints stops after five steps, which leaves
         # 1e-3 px at the corners of TUM's freiburg1 lens.
         focal = np.array([self.fx, self.fy])
-        plane = (points - (self.cx, self.cy)) / focal
+        plane: Array = (points - (self.cx, self.cy)) / focal
         for _ in range(100):
             error = points - self.project(np.column_stack([plane, np.ones(len(plane))]))
             plane = plane + error / focal

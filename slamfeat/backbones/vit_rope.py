@@ -27,9 +27,7 @@ class RopeTables(nn.Module):
 
     def forward(self, rows: int, columns: int) -> Rope:
         """Sine and cosine, each (rows*columns, head_dim) fp32."""
-        y, x = (
-            ((torch.arange(n, device=self.periods.device) + 0.5) / n * 2 - 1).float() for n in (rows, columns)
-        )
+        y, x = (((torch.arange(n, device=self.periods.device) + 0.5) / n * 2 - 1).float() for n in (rows, columns))
         centers = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).reshape(-1, 2, 1)
         angles = (2 * math.pi * centers / self.periods).flatten(1).tile(2)
         return angles.sin(), angles.cos()

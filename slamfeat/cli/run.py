@@ -103,7 +103,8 @@ def describe(row: dict[str, Any]) -> None:
     """What the table has no room for: the scale, remarks, and where the files are."""
     lost = row["frames"] - row["tracked"] - row["skipped"]
     console.print(
-        f"{row['frames']} frames: {row['tracked']} tracked, {lost} lost, {row['skipped']} unreadable; scale: {row['scale']}",
+        f"{row['frames']} frames: {row['tracked']} tracked, {lost} lost, {row['skipped']} unreadable; "
+        f"scale: {row['scale']}",
         highlight=False,
     )
     if row["note"]:

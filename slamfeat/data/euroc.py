@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from slamfeat.data.calibration import Calibration
-from slamfeat.data.sequence import Record, Sequence, StereoRig
+from slamfeat.data.records import Record, StereoRig
+from slamfeat.data.sequence import Sequence
 from slamfeat.data.tables import check_quaternions, check_rotations, number, read_rows
 from slamfeat.errors import InputError
 from slamfeat.geometry.se3 import Array, invert
@@ -47,6 +48,7 @@ class Euroc(Sequence):
 
     @classmethod
     def detect(cls, path: Path) -> bool:
+        """Whether `path` holds this layout."""
         return (_root(path) / "cam0" / "data.csv").is_file()
 
 

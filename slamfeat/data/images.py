@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from slamfeat.data.calibration import Calibration, find_calibration, read_calibration
-from slamfeat.data.sequence import Record, Sequence
+from slamfeat.data.records import Record
+from slamfeat.data.sequence import Sequence
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 _SUBFOLDERS = ("images", "rgb")
@@ -39,6 +40,7 @@ class Images(Sequence):
 
     @classmethod
     def detect(cls, path: Path) -> bool:
+        """Whether `path` holds this layout."""
         return path.is_dir() and bool(list_images(_image_folder(path)))
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from slamfeat.data.calibration import Calibration
-from slamfeat.data.sequence import Record, Sequence, StereoRig
+from slamfeat.data.records import Record, StereoRig
+from slamfeat.data.sequence import Sequence
 from slamfeat.data.tables import check_rotations, number, read_numbers, read_rows
 from slamfeat.errors import ImageError, InputError
 from slamfeat.geometry.se3 import Array, invert, make_pose
@@ -56,6 +57,7 @@ class Kitti(Sequence):
 
     @classmethod
     def detect(cls, path: Path) -> bool:
+        """Whether `path` holds this layout."""
         root = path.parent if _FOLDER.fullmatch(path.name) else path
         return (root / "calib.txt").is_file() and any((root / f"image_{i}").is_dir() for i in range(4))
 

@@ -45,10 +45,13 @@ def open_sequence(
         raise InputError(f"fps must be positive, got {fps}")
     path = Path(path).expanduser()
     calibration = Calibration(camera) if isinstance(camera, Camera) else read_calibration(camera) if camera else None
-    loader = LOADERS[kind] if kind else _guess(path)
-    if loader is not Video:
-        _check_folder(path)
-    return loader(path, calibration, fps)
+    try:
+        loader = LOADERS[kind] if kind else _guess(path)
+        if loader is not Video:
+            _check_folder(path)
+        return loader(path, calibration, fps)
+    except PermissionError as error:
+        raise InputError(f"{error.filename or path}: may not be read; check its permissions") from error
 
 
 def _guess(path: Path) -> type[Tum | Euroc | Kitti | TartanAir | Video | Images]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self, overload
 
@@ -17,43 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slamfeat.data.calibration import EXAMPLE, Calibration
+from slamfeat.data.records import Record, SizeMismatchError, SkippedFrame, StereoRig, check_size, check_times, size_text
 from slamfeat.errors import ImageError, InputError
 from slamfeat.geometry.se3 import Array
 from slamfeat.image import read_depth, read_image
 from slamfeat.types import Camera, Frame, Trajectory
 
 log = logging.getLogger("slamfeat")
-
-
-@dataclass(frozen=True)
-class Record:
-    """The files of one frame and its time in seconds; None where the sensor has nothing for that moment."""
-
-    timestamp: float
-    image: Path
-    depth: Path | None = None
-    right: Path | None = None
-
-
-@dataclass(frozen=True)
-class StereoRig:
-    """The right camera, and `T_left_right` (4, 4), metres: right-camera to left-camera coordinates."""
-
-    camera: Camera
-    T_left_right: Array
-
-
-@dataclass(frozen=True)
-class SkippedFrame:
-    """A frame that iteration left out: its index, its file and why it could not be used."""
-
-    index: int
-    path: Path | None
-    reason: str
-
-
-class SizeMismatchError(ImageError):
-    """An image and the calibration (or its depth map) disagree about the size."""
 
 
 class Sequence:
@@ -96,7 +65,7 @@ class Sequence:
         self.records = records
         self._calibration = calibration
         self._stereo = stereo
-        _check_times(path, records)
+        check_times(path, records)
 
     @classmethod
     def detect(cls, path: Path) -> bool:
@@ -121,22 +90,27 @@ class Sequence:
 
     @property
     def right_camera(self) -> Camera | None:
+        """The right camera, where the calibration has one."""
         return self._stereo.camera if self._stereo else None
 
     @property
     def T_left_right(self) -> Array | None:
+        """(4, 4), metres: right-camera to left-camera coordinates."""
         return self._stereo.T_left_right if self._stereo else None
 
     @property
     def baseline(self) -> float | None:
+        """Metres between the centres of the two cameras."""
         return float(np.linalg.norm(self._stereo.T_left_right[:3, 3])) if self._stereo else None
 
     @property
     def timestamps(self) -> Array:
+        """(N,) seconds."""
         return np.array([record.timestamp for record in self.records])
 
     @property
     def modes(self) -> tuple[str, ...]:
+        """The sensor set-ups this sequence can serve, "mono" always among them."""
         rgbd = ("rgbd",) if any(record.depth for record in self.records) else ()
         stereo = ("stereo",) if self._stereo and any(record.right for record in self.records) else ()
         return ("mono", *rgbd, *stereo)
@@ -231,7 +205,7 @@ class Sequence:
             depth = self._read_depth(record.depth)
             if depth.shape != image.shape[:2]:
                 raise SizeMismatchError(
-                    f"{record.depth}: depth is {_size(depth)} but {record.image.name} is {_size(image)}; "
+                    f"{record.depth}: depth is {size_text(depth)} but {record.image.name} is {size_text(image)}; "
                     "register depth to colour first"
                 )
         if self.load_right and self._stereo and record.right:
@@ -242,26 +216,3 @@ class Sequence:
     def _read_depth(self, path: Path) -> NDArray[np.float32]:
         scale = self._calibration.depth_scale if self._calibration else None
         return read_depth(path, scale or 1.0)
-
-
-def check_size(image: NDArray[np.uint8], camera: Camera, path: Path) -> None:
-    """Raise SizeMismatchError when `image` (H, W, 3) is not of the camera's size."""
-    if (image.shape[1], image.shape[0]) != (camera.width, camera.height):
-        raise SizeMismatchError(
-            f"{path}: image is {_size(image)} but the calibration is for {camera.width}x{camera.height}; "
-            "pass the calibration of these images with --camera FILE"
-        )
-
-
-def _check_times(path: Path, records: list[Record]) -> None:
-    times = np.array([record.timestamp for record in records])
-    wrong = np.flatnonzero(~(np.diff(times) > 0))
-    if len(wrong):
-        first, second = times[wrong[0]], times[wrong[0] + 1]
-        raise InputError(
-            f"{path}: timestamps must increase, but {second:.6f} follows {first:.6f}; remove repeated lines"
-        )
-
-
-def _size(image: NDArray[np.uint8] | NDArray[np.float32]) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"

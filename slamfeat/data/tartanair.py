@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slamfeat.data.calibration import Calibration
-from slamfeat.data.sequence import Record, Sequence, StereoRig
+from slamfeat.data.records import Record, StereoRig
+from slamfeat.data.sequence import Sequence
 from slamfeat.data.tables import check_quaternions, read_numbers
 from slamfeat.errors import ImageError, InputError
 from slamfeat.geometry.se3 import Array, make_pose, pose_from_quaternion
@@ -33,8 +34,8 @@ class _Layout:
     camera: Camera
 
 
-# As published (V1: data_type.md of castacks/tartanair_tools, V2: tartanair.org/modalities.html). Where the authors put the
-# first pixel's centre is not said; at 90 degrees over 640 pixels the half pixel in doubt is under a tenth of a degree.
+# As published (V1: data_type.md of castacks/tartanair_tools, V2: tartanair.org/modalities.html). Whether it counts
+# from a pixel's centre or corner is not said; the half pixel in doubt is under a tenth of a degree here.
 _V1 = _Layout("image_left", "image_right", "depth_left", ".npy", "pose_left.txt", Camera(640, 480, 320, 320, 320, 240))
 _V2 = _Layout(
     "image_lcam_front", "image_rcam_front", "depth_lcam_front", ".png", "pose_lcam_front.txt",
@@ -74,6 +75,7 @@ class TartanAir(Sequence):
 
     @classmethod
     def detect(cls, path: Path) -> bool:
+        """Whether `path` holds this layout."""
         return _layout(path) is not None
 
     def _read_depth(self, path: Path) -> NDArray[np.float32]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from slamfeat.data.calibration import Calibration, find_calibration, read_calibration
-from slamfeat.data.sequence import Record, Sequence
+from slamfeat.data.records import Record
+from slamfeat.data.sequence import Sequence
 from slamfeat.data.tables import check_quaternions, number, read_numbers, read_rows
 from slamfeat.errors import InputError
 from slamfeat.geometry.se3 import Array
@@ -54,6 +55,7 @@ class Tum(Sequence):
 
     @classmethod
     def detect(cls, path: Path) -> bool:
+        """Whether `path` holds this layout."""
         return (path / "rgb.txt").is_file()
 
 

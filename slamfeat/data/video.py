@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from slamfeat.data.calibration import EXAMPLE, Calibration, find_calibration, read_calibration
-from slamfeat.data.sequence import Record, Sequence, check_size
+from slamfeat.data.records import Record, check_size
+from slamfeat.data.sequence import Sequence
 from slamfeat.errors import ImageError, InputError
 from slamfeat.geometry.se3 import Array
 from slamfeat.image import MIN_SIDE
@@ -52,6 +53,7 @@ class Video(Sequence):
 
     @classmethod
     def detect(cls, path: Path) -> bool:
+        """Whether `path` holds this layout."""
         return cls.is_camera(path) or (path.is_file() and path.suffix.lower() in SUFFIXES)
 
     @staticmethod
@@ -61,6 +63,7 @@ class Video(Sequence):
 
     @property
     def length(self) -> int | None:
+        """Number of frames; None for a live camera, or a container that does not say."""
         return len(self._numbers) if self._known_length or self._numbers.stop < sys.maxsize else None
 
     @property

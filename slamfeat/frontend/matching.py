@@ -37,6 +37,8 @@ def match_features(features0: Features, features1: Features, config: FrontendCon
         mask = indices >= 0
         safe = indices.clamp_min(0)[..., None].expand(-1, -1, 2)
         points1 = features1.keypoints.gather(1, safe)
+        if config.matcher.neighbours > 1 and config.refine.method != "none":
+            points1, mask = _fill(features0, points1, mask, config.matcher.neighbours)
     points1, scores, mask = _refine(features0, features1, points1, scores, mask, config)
     return Matches(
         points0=features0.keypoints,
@@ -64,6 +66,17 @@ def _descriptor_matches(features0: Features, features1: Features, config: Fronte
         indices, _ = mutual_nearest(probability)
         best = probability.amax(2)
     return torch.where(good, indices, -1), best.clamp(0, 1)
+
+
+def _fill(features0: Features, points1: Tensor, mask: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+    """Guess where unmatched keypoints went from their matched neighbours; the refiner decides."""
+    filled, known = points1.clone(), mask.clone()
+    for b in range(len(features0)):
+        if int(mask[b].sum()) >= neighbours:
+            guess = smooth_displacements(features0.keypoints[b], points1[b], mask[b], neighbours)
+            filled[b] = torch.where(mask[b][:, None], points1[b], guess)
+            known[b] = features0.mask[b]
+    return filled, known
 
 
 def _guided(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor, Tensor]:

@@ -107,11 +107,11 @@ def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, confi
     image0, image1 = images[0], _undo(images[1], warp, images[0].shape)
     if config.normalize:  # after the warp, so that both windows cover the same part of the scene
         image0, image1 = even_contrast(image0), even_contrast(image1)
-    found, forward = _track(image0, image1, start, _map(np.linalg.inv(warp), guess), config)
+    found, forward = _track(image0, image1, start, _map(_inverse(warp), guess), config)
     home, backward = _track(image1, image0, found, start, config)
     kept = forward & backward & (np.linalg.norm(home - start, axis=1) < config.max_return)
-    patches = (torch.from_numpy(value) for value in (image0, image1, start, found))
-    correlation = patch_correlation(*patches, config.window).numpy()
+    seen0, seen1, points0, points1 = (torch.from_numpy(value) for value in (image0, image1, start, found))
+    correlation = patch_correlation(seen0, seen1, points0, points1, config.window).numpy()
     return _Attempt(_map(warp, found), correlation, kept & (correlation >= config.min_correlation))
 
 
@@ -119,7 +119,7 @@ def _again(images: _Images, start: Floats, before: _Attempt, config: RefineConfi
     """Try the points that were lost from where their found neighbours went; found ones stay as they are or improve."""
     kept = before.kept
     warp = plane_warp(start[kept], before.found[kept], _FINE_PX)
-    flat = _map(np.linalg.inv(warp), before.found)
+    flat = _map(_inverse(warp), before.found)
     _, nearest = cKDTree(start[kept]).query(start, k=_NEIGHBOURS)
     moved = np.median((flat - start)[kept][nearest], axis=1)
     guess = _map(warp, np.where(kept[:, None], flat, start + moved).astype(np.float32))
@@ -190,6 +190,10 @@ def _undo(image: NDArray[np.uint8], warp: Doubles, shape: tuple[int, ...]) -> ND
     return np.asarray(cv2.warpPerspective(image, warp, (shape[1], shape[0]), flags=inverse), dtype=np.uint8)
 
 
+def _inverse(warp: Doubles) -> Doubles:
+    return np.asarray(np.linalg.inv(warp), dtype=np.float64)
+
+
 def _map(homography: Doubles, points: Floats) -> Floats:
     homogeneous = np.column_stack([points, np.ones(len(points))]) @ homography.T
     return (homogeneous[:, :2] / homogeneous[:, 2:]).astype(np.float32)
@@ -206,6 +210,6 @@ def _track(
         criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.01),
     )  # fmt: skip
     height, width = image1.shape
-    points = found[:, 0]
+    points = np.asarray(found[:, 0], dtype=np.float32)
     inside = (points >= 0).all(1) & (points[:, 0] <= width - 1) & (points[:, 1] <= height - 1)
     return points, (status[:, 0] == 1) & inside

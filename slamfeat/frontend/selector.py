@@ -98,11 +98,11 @@ def saliency_map(gray: Tensor, config: SelectorConfig) -> Tensor:
     size = 2 * max(1, round(config.sigma)) + 1
     kernel, sigma = (size, size), (config.sigma, config.sigma)
     if config.saliency != "shi_tomasi":
-        gradient = spatial_gradient(gaussian_blur2d(gray, kernel, sigma))[:, 0]
+        gradient: Tensor = spatial_gradient(gaussian_blur2d(gray, kernel, sigma))[:, 0]
         return gradient.square().sum(1, keepdim=True).sqrt()
     gx, gy = spatial_gradient(gray)[:, 0].unbind(1)
     xx, yy, xy = gaussian_blur2d(torch.stack([gx * gx, gy * gy, gx * gy], 1), kernel, sigma).unbind(1)
-    smaller = (xx + yy) / 2 - (((xx - yy) / 2).square() + xy.square()).sqrt()
+    smaller: Tensor = (xx + yy) / 2 - (((xx - yy) / 2).square() + xy.square()).sqrt()
     return smaller.clamp_min(0).sqrt()[:, None]
 
 

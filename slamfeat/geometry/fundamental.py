@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +27,9 @@ def fundamental_inliers(points0: Array, points1: Array, threshold_px: float = 1.
     if len(points0) < _LEAST:
         return np.zeros(len(points0), dtype=bool)
     cv2.setRNGSeed(0)
-    matrix, mask = cv2.findFundamentalMat(points0, points1, cv2.USAC_MAGSAC, threshold_px, 0.9999, 5000)
+    # OpenCV's stubs do not say that both are None when nothing is found.
+    found: tuple[Any, Any] = cv2.findFundamentalMat(points0, points1, cv2.USAC_MAGSAC, threshold_px, 0.9999, 5000)
+    matrix, mask = found
     if matrix is None or mask is None:
         return np.zeros(len(points0), dtype=bool)
     return np.asarray(mask[:, 0] > 0, dtype=np.bool_)

@@ -22,7 +22,8 @@ from slamfeat.geometry.epipolar import essential_from_pose, homogeneous, sampson
 from slamfeat.geometry.rotation import fit_rotation, rotation_explains, with_best_translation
 from slamfeat.geometry.se3 import Array, transform_points
 from slamfeat.geometry.solvers import ABSOLUTE, ESSENTIAL, HOMOGRAPHY, Solver
-from slamfeat.geometry.twoview import pose_from_essential, refine_relative_pose
+from slamfeat.geometry.triangulate import in_front, parallax_deg
+from slamfeat.geometry.twoview import facing, pose_from_essential, refine_relative_pose
 from slamfeat.types import Camera
 
 Mask = NDArray[np.bool_]
@@ -36,7 +37,7 @@ class RelativePose:
 
     Attributes:
         T_1_0: (4, 4) maps coordinates of camera 0 to camera 1; the translation has unit length.
-        inliers: (N,) bool, matches within the threshold.
+        inliers: (N,) bool, matches within the threshold that do not clearly lie behind a camera.
         num_inliers: their number.
         rotation_only: the matches show no parallax beyond their noise: the camera turned or stood still. The rotation
             is then the best one for a turning camera, and the translation a mere guess.
@@ -120,7 +121,7 @@ def estimate_relative_pose(
         return None
     pose, turning = _polished(essential, n0, n1, threshold_px / focal)
     inliers = np.zeros(len(p0), dtype=bool)
-    inliers[finite] = sampson_error(essential_from_pose(pose), n0, n1) <= (threshold_px / focal) ** 2
+    inliers[finite] = _agree(pose, n0, n1, threshold_px / focal)
     count = int(inliers.sum())
     return RelativePose(pose, inliers, count, turning) if count >= _MIN_RELATIVE else None
 
@@ -233,6 +234,16 @@ def _choose(solvers: dict[str, Solver], estimator: str) -> Solver:
     return solvers[estimator]
 
 
+def _agree(pose: Array, n0: Array, n1: Array, threshold: float) -> Mask:
+    """Matches (N,) close to their epipolar lines, unless they show parallax and yet meet behind a camera.
+
+    Without parallax the side is a matter of noise. With it, points behind betray the mirrored solutions that an
+    essential matrix of few matches falls into.
+    """
+    behind = ~in_front(pose, n0, n1) & (np.radians(parallax_deg(pose, n0, n1)) > 2 * threshold)
+    return (sampson_error(essential_from_pose(pose), n0, n1) <= threshold**2) & ~behind
+
+
 def _polished(essential: Array, n0: Array, n1: Array, threshold: float) -> tuple[Array, bool]:
     """Refined T_1_0, and whether a rotation alone explains the inliers. Units of the plane z = 1."""
     near = sampson_error(essential, n0, n1) <= threshold**2
@@ -243,7 +254,7 @@ def _polished(essential: Array, n0: Array, n1: Array, threshold: float) -> tuple
     if near.sum() < _MIN_RELATIVE:
         return pose, False
     n0, n1 = n0[near], n1[near]
-    pose = refine_relative_pose(pose, n0, n1, scale=0.3 * threshold)
+    pose = facing(refine_relative_pose(pose, n0, n1, scale=0.3 * threshold), n0, n1)
     rotation = fit_rotation(n0, n1, pose[:3, :3], scale=threshold)
     if rotation_explains(rotation, pose, n0, n1, threshold):
         return with_best_translation(rotation, n0, n1), True

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from slamfeat.geometry.epipolar import essential_from_pose, homogeneous, sampson_error
 from slamfeat.geometry.se3 import Array, make_pose
-from slamfeat.geometry.triangulate import in_front
+from slamfeat.geometry.twoview import facing
 
 # Below this noise, in units of the threshold, two models are not told apart: real matches are never better.
 _NOISE_FLOOR = 0.03
@@ -71,8 +71,7 @@ def with_best_translation(rotation: ArrayLike, normalized0: Array, normalized1: 
     turned = homogeneous(normalized0) @ np.asarray(rotation, dtype=np.float64).T
     normals = np.cross(turned, homogeneous(normalized1))
     translation = np.linalg.eigh(normals.T @ normals)[1][:, 0]
-    poses = [make_pose(rotation, translation), make_pose(rotation, -translation)]
-    return max(poses, key=lambda pose: int(in_front(pose, normalized0, normalized1).sum()))
+    return facing(make_pose(rotation, translation), normalized0, normalized1)
 
 
 def _unit(vectors: Array) -> Array:

@@ -31,6 +31,16 @@ def pose_from_essential(essential: ArrayLike, normalized0: ArrayLike, normalized
     return poses[int(np.argmax(votes))]
 
 
+def facing(T_1_0: Array, normalized0: ArrayLike, normalized1: ArrayLike) -> Array:
+    """The pose (4, 4) with its translation turned around if that brings more points in front of both cameras.
+
+    Epipolar errors do not know the sign of the translation, so a refinement may pass from one to the other.
+    """
+    turned = make_pose(T_1_0[:3, :3], -T_1_0[:3, 3])
+    more = in_front(turned, normalized0, normalized1).sum() > in_front(T_1_0, normalized0, normalized1).sum()
+    return turned if more else T_1_0
+
+
 def refine_relative_pose(
     T_1_0: ArrayLike, normalized0: ArrayLike, normalized1: ArrayLike, *, scale: float, iterations: int = 12
 ) -> Array:

@@ -197,7 +197,7 @@ class Odometry:
         self.reports.append(report)
         return pose
 
-    def _lose(self, report: FrameReport, frame: Frame | None = None, features: Features | None = None) -> None:
+    def _lose(self, report: FrameReport, frame: Frame | None = None, features: Features | None = None) -> Array | None:
         self._lost_in_a_row += 1
         if frame is not None and features is not None and self._lost_in_a_row >= self.config.reset_after:
             enough = report.keypoints >= self.config.min_inliers
@@ -206,6 +206,7 @@ class Odometry:
                 self._lost_in_a_row = 0
                 report = replace(report, keyframe=True)
         self.reports.append(replace(report, tracked=False))
+        return None
 
     @staticmethod
     def _timed(report: FrameReport, started: float, matched: float, reason: str) -> FrameReport:

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from slamfeat.data import Sequence
 from slamfeat.errors import InputError
 from slamfeat.eval import TrajectoryMetrics, evaluate
+from slamfeat.eval.trajectory import Align
 from slamfeat.files import write_text
 from slamfeat.types import Frame, Trajectory
 from slamfeat.vo.odometry import FrameReport, Odometry
@@ -155,7 +156,7 @@ def _evaluate(
 ) -> tuple[TrajectoryMetrics | None, str]:
     if groundtruth is None:
         return None, "no ground truth"
-    chosen = default_alignment(odometry) if align == "auto" else align
+    chosen = cast(Align, default_alignment(odometry) if align == "auto" else align)
     try:
         metrics = evaluate(odometry.trajectory, groundtruth, chosen, total_frames=total)
     except InputError as error:

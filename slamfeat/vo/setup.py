@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast, get_args
+
 from slamfeat.data import Sequence
 from slamfeat.errors import InputError
 from slamfeat.frontend.protocol import FeatureFrontend
@@ -18,8 +20,8 @@ def choose_mode(mode: str, sequence: Sequence) -> Mode:
     """
     if mode == "auto":
         return "rgbd" if "rgbd" in sequence.modes else "mono"
-    if mode == "mono" or mode == "rgbd":
-        return mode
+    if mode in get_args(Mode):
+        return cast(Mode, mode)
     raise InputError(f"unknown mode '{mode}'; use mono, rgbd or auto")
 
 

@@ -81,7 +81,9 @@ def test_keypoints_are_in_original_pixels(photo: np.ndarray, fit: str, cell: int
 
 def test_descriptors_are_unit_tokens_at_the_keypoints(default: Frontend, photo: np.ndarray) -> None:
     features = default.extract(photo)
-    assert torch.allclose(features.descriptors.norm(dim=2)[features.mask], torch.ones(int(features.mask.sum())), atol=1e-5)
+    assert torch.allclose(
+        features.descriptors.norm(dim=2)[features.mask], torch.ones(int(features.mask.sum())), atol=1e-5
+    )
     assert not features.descriptors[~features.mask].any()
     described = default.describe(photo, features.keypoints)
     assert torch.allclose(described.descriptors[features.mask], features.descriptors[features.mask], atol=1e-5)
@@ -91,7 +93,9 @@ def test_descriptors_are_unit_tokens_at_the_keypoints(default: Frontend, photo: 
 @pytest.mark.parametrize("refine", ["none", "lk"])
 @pytest.mark.parametrize("local", ["none", "sift"])
 def test_every_combination_runs_and_keeps_its_promises(photo: np.ndarray, method: str, refine: str, local: str) -> None:
-    frontend = tiny(local=local, matcher=MatcherConfig(method=method), refine=RefineConfig(method=refine), num_keypoints=300)
+    frontend = tiny(
+        local=local, matcher=MatcherConfig(method=method), refine=RefineConfig(method=refine), num_keypoints=300
+    )
     first, second = shifted(photo)
     f0, f1 = frontend.extract(first), frontend.extract(second)
     matches = frontend.match(f0, f1)

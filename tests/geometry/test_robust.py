@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from slamfeat.errors import InputError
 from slamfeat.geometry import estimate_absolute_pose, estimate_homography, estimate_relative_pose
-from slamfeat.geometry.robust import transfer_distance
+from slamfeat.geometry.epipolar import essential_from_pose, sampson_error
+from slamfeat.geometry.robust import _agree, transfer_distance
 from slamfeat.geometry.se3 import rotation_angle_deg
+from slamfeat.geometry.twoview import facing
 from slamfeat.types import Camera
 
 ESTIMATORS = ("pycolmap", "opencv")
@@ -50,6 +52,21 @@ def test_relative_pose_with_noise_and_outliers(estimator: str) -> None:
     rotation, direction = np.median(errors, axis=0)
     assert rotation < 0.12 and direction < 1.8
     assert np.mean(hits) > 0.9
+
+
+def test_mirrored_poses_have_no_inliers() -> None:
+    # Turning camera 1 by 180 degrees about the baseline keeps every epipolar line, and puts the points behind it.
+    scene = make_scene(2, baseline=1.0)
+    n0, n1 = PINHOLE.normalize(scene.pixels0), PINHOLE.normalize(scene.pixels1)
+    direction = scene.T_1_0[:3, 3]
+    mirrored = scene.T_1_0.copy()
+    mirrored[:3, :3] = (2 * np.outer(direction, direction) - np.eye(3)) @ scene.T_1_0[:3, :3]
+    backwards = scene.T_1_0.copy()
+    backwards[:3, 3] *= -1
+    for pose, share in ((scene.T_1_0, 1.0), (mirrored, 0.0), (backwards, 0.0)):
+        assert sampson_error(essential_from_pose(pose), n0, n1).max() < 1e-20
+        assert abs(_agree(pose, n0, n1, 1 / 520).mean() - share) < 0.05
+    assert np.array_equal(facing(backwards, n0, n1), scene.T_1_0)
 
 
 def test_two_different_cameras() -> None:
