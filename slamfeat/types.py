@@ -109,14 +109,20 @@ class Camera:
         points = np.asarray(points, dtype=np.float64).reshape(-1, 2)
         if not self.dist:
             return (points - (self.cx, self.cy)) / (self.fx, self.fy)
-        # Fixed-point iteration on the forward model: OpenCV's undistortPoints stops after five steps, which leaves
-        # 1e-3 px at the corners of TUM's freiburg1 lens.
+        import cv2
+
+        if not len(points):
+            return points
+        # OpenCV stops after five steps, which leaves 1e-3 px at the corners of TUM's freiburg1 lens (and 4.x does not
+        # let Python ask for more), so a fixed-point iteration on the forward model goes on from there.
         focal = np.array([self.fx, self.fy])
-        plane: Array = (points - (self.cx, self.cy)) / focal
+        plane: Array = np.asarray(cv2.undistortPoints(points[:, None], self.K, np.array(self.dist)), dtype=np.float64)[
+            :, 0
+        ]
         for _ in range(100):
             error = points - self.project(np.column_stack([plane, np.ones(len(plane))]))
             plane = plane + error / focal
-            if not error.size or np.abs(error).max() < 1e-9:
+            if not (np.abs(error[np.isfinite(error)]) > 1e-9).any():
                 break
         return plane
 

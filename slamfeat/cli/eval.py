@@ -35,6 +35,7 @@ def eval_command(
     max_diff: Annotated[float, typer.Option(help="Seconds between poses that belong together.")] = 0.02,
     offset: Annotated[float, typer.Option(help="Seconds added to the estimate's timestamps.")] = 0.0,
     delta: Annotated[int, typer.Option(min=1, help="Poses between the ends of a relative error.")] = 1,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames there were, for tracked %.")] = None,
     format: Annotated[FormatChoice | None, typer.Option(help="Of both files; guessed if left out.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
@@ -46,7 +47,7 @@ def eval_command(
         estimate = estimate / "trajectory.tum"
     metrics = evaluate(
         Trajectory.load(estimate, format), Trajectory.load(reference, format), align.value,
-        max_time_difference=max_diff, time_offset=offset, delta=delta,
+        max_time_difference=max_diff, time_offset=offset, delta=delta, total_frames=frames,
     )  # fmt: skip
     row = {"estimate": str(estimate), "reference": str(reference), **metrics.as_dict()}
     if as_json:

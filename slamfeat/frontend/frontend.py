@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.backbones import Backbone
+from slamfeat.backbones.registry import BACKBONES
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.descriptor import join, root_sift, token_grid
@@ -39,7 +40,8 @@ class Frontend:
         self.backbone = backbone
         self.config = config or FrontendConfig()
         self.name = name or backbone.name
-        for layer in self.config.layers:
+        self.layers = self.config.layers or [default_layer(backbone)]
+        for layer in self.layers:
             if not -backbone.depth <= layer < backbone.depth:
                 raise ConfigError(f"layers: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}")
 
@@ -130,7 +132,7 @@ class Frontend:
         patch, (height, width) = self.backbone.patch_size, fitted.shape[-2:]
         size = (width // self.cell * patch, height // self.cell * patch)
         image, to_backbone = resize(fitted, size)
-        return token_grid(self.backbone, image, self.config.layers, to_fitted.then(to_backbone), self.config.center)
+        return token_grid(self.backbone, image, self.layers, to_fitted.then(to_backbone), self.config.center)
 
     def _describe(self, batch: Tensor, grid: PatchGrid, keypoints: Tensor, scores: Tensor, valid: Tensor) -> Features:
         gray = (to_gray(batch) * 255).round().to(torch.uint8)
@@ -140,6 +142,13 @@ class Frontend:
             descriptors = join(descriptors, local, self.config.local_weight)
         size = torch.tensor([batch.shape[-1], batch.shape[-2]], device=batch.device).expand(len(batch), 2)
         return Features(keypoints, scores, descriptors * valid[..., None], valid, size, grid, gray)
+
+
+def default_layer(backbone: Backbone) -> int:
+    """Index of the block at three quarters of the published depth, or the last one that a shortened backbone has."""
+    known = BACKBONES.get(backbone.name)
+    depth = known.architecture.depth if known else backbone.depth
+    return min(depth * 3 // 4, backbone.depth) - 1
 
 
 def _fit_mask(mask: NDArray[np.uint8], batch: Tensor, cell: int, policy: FitPolicy) -> Tensor:

@@ -18,6 +18,8 @@ from slamfeat.frontend.matcher import (
 from slamfeat.frontend.refine import refine_points
 from slamfeat.types import Features, Matches, PatchGrid
 
+_REACH_PX = 3.0
+
 
 def match_features(features0: Features, features1: Features, config: FrontendConfig) -> Matches:
     """Match two batches of features.
@@ -31,20 +33,20 @@ def match_features(features0: Features, features1: Features, config: FrontendCon
         raise InputError("the features come from different frontends: their descriptors differ in length")
     if config.matcher.method == "guided":
         points1, scores, mask = _guided(features0, features1, config)
-        indices = torch.full_like(mask, -1, dtype=torch.long)
     else:
-        indices, scores = _descriptor_matches(features0, features1, config)
-        mask = indices >= 0
-        safe = indices.clamp_min(0)[..., None].expand(-1, -1, 2)
+        found, scores = _descriptor_matches(features0, features1, config)
+        mask = found >= 0
+        safe = found.clamp_min(0)[..., None].expand(-1, -1, 2)
         points1 = features1.keypoints.gather(1, safe)
         if config.matcher.neighbours > 1 and config.refine.method != "none":
             points1, mask = _fill(features0, points1, mask, config.matcher.neighbours)
     points1, scores, mask = _refine(features0, features1, points1, scores, mask, config)
+    indices = _nearest_keypoints(points1, mask, features1)
     return Matches(
         points0=features0.keypoints,
         points1=points1 * mask[..., None],
         scores=scores * mask,
-        indices=torch.where(mask, indices, -1),
+        indices=indices,
         mask=mask,
         num_keypoints1=int(features1.mask.shape[1]),
     )
@@ -118,6 +120,18 @@ def _refine(
         kept[b, chosen] = keep
         quality[b, chosen] = correlation.clamp(0, 1)
     return refined, quality, kept
+
+
+def _nearest_keypoints(points1: Tensor, mask: Tensor, features1: Features) -> Tensor:
+    """Index (B, K) of the second image's keypoint at each found point, one to one; -1 where none is within reach.
+
+    Points are found to sub-pixel, not at keypoints; hosts that link observations by keypoint need the index.
+    """
+    distance = torch.cdist(points1, features1.keypoints)
+    distance = distance.masked_fill(~(mask[:, :, None] & features1.mask[:, None]), float("inf"))
+    indices, _ = mutual_nearest(-distance.clamp_max(1e4))
+    reached = distance.gather(2, indices.clamp_min(0)[..., None])[..., 0] <= _REACH_PX
+    return torch.where(reached & (indices >= 0), indices, -1)
 
 
 def _grid(features: Features) -> PatchGrid:

@@ -48,7 +48,7 @@ class RefineConfig:
     """
 
     method: str = "lk"
-    window: int = 15
+    window: int = 21
     levels: int = 2
     normalize: bool = True
     passes: int = 2

@@ -38,10 +38,10 @@ class SelectorConfig:
 
     saliency: str = "gradient"
     sigma: float = 2.0
-    nms_radius: float = 8.0
+    nms_radius: float = 5.0
     threshold: float = 0.05
     floor: float = 0.002
-    splits: int = 1
+    splits: int = 2
     coverage: int = 8
     subpixel: bool = True
     border: int = 4

@@ -60,6 +60,7 @@ def test_equals_evo_ape(pair: tuple[Path, Path], tmp_path: Path, align: str) -> 
     for name in ("rmse", "mean", "median", "max"):
         assert ours[f"ate_{name}_m"] == pytest.approx(theirs[name], abs=1e-9, rel=1e-9)
     assert ours["matched"] == 130 and ours["total"] == 150
+    assert slamfeat_eval(est, ref, "--frames", 260)["tracked_percent"] == 50.0
 
 
 def test_equals_evo_rpe(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -102,9 +102,13 @@ def test_every_combination_runs_and_keeps_its_promises(photo: np.ndarray, method
     assert not matches.points1[~matches.mask].any() and not matches.scores[~matches.mask].any()
     assert (f0.mask | ~matches.mask).all()
     assert (matches.indices[~matches.mask] == -1).all()
-    if method != "guided":
-        matched = matches.indices[matches.mask]
-        assert len(matched.unique()) == len(matched) and f1.mask[0][matched].all()
+    linked = matches.indices >= 0
+    if linked.any():
+        at_keypoint = (matches.points1[linked] - f1.keypoints[0][matches.indices[linked]]).norm(dim=1)
+        assert at_keypoint.max() <= 3.0
+        assert len(matches.indices[linked].unique()) == linked.sum() and f1.mask[0][matches.indices[linked]].all()
+    if method != "guided" and refine == "none":
+        assert torch.equal(linked, matches.mask)
 
 
 def test_sift_descriptors_are_opencvs(photo: np.ndarray) -> None:

@@ -1,0 +1,266 @@
+"""What was tried for description and matching without training, measured on train-split data.
+
+    python benchmarks/untrained.py ../shared/data --out benchmarks/results/untrained
+
+Pairs: TUM fr1/rpy at gaps of 1, 4, 8 and 16 frames (rotation error only: the camera turns, so that the direction of
+translation is not observable), ngp fox at gaps of 1, 2 and 4 (larger of rotation and direction error), and Kodak
+photographs under known homographies with changed exposure and noise. Poses by pycolmap at 1 px. Nothing here is of a
+test split. Rows that are done are kept in OUT.json and not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
+
+from benchmarks.peers.opencv import OpenCVFrontend
+from benchmarks.provenance import header, header_line
+from slamfeat.backbones import Backbone, load_backbone
+from slamfeat.config import load_config
+from slamfeat.data import open_sequence
+from slamfeat.eval import markdown_table
+from slamfeat.files import write_text
+from slamfeat.frontend import FeatureFrontend, Frontend, FrontendConfig
+from slamfeat.geometry.robust import estimate_homography, estimate_relative_pose
+from slamfeat.geometry.se3 import invert, make_pose, rotation_angle_deg
+from slamfeat.image import read_image
+from slamfeat.types import Camera, Features
+
+PLAIN = ["refine.method=none"]
+MUTUAL = ["matcher.method=mutual"]
+ROWS: dict[str, list[str] | str] = {
+    "OpenCV ORB": "orb",
+    "OpenCV SIFT": "sift",
+    "tokens, mutual, one keypoint a cell": ["selector.splits=1", "selector.nms_radius=8", *MUTUAL, *PLAIN],
+    "the same, floor look-up": ["selector.splits=1", "selector.nms_radius=8", "sampling=floor", *MUTUAL, *PLAIN],
+    "tokens, mutual": [*MUTUAL, *PLAIN],
+    "tokens, dual softmax": ["matcher.method=dual_softmax", *PLAIN],
+    "tokens not centred, mutual": ["center=false", *MUTUAL, *PLAIN],
+    "RootSIFT, mutual": ["local=sift", "local_weight=1", *MUTUAL, *PLAIN],
+    "tokens + RootSIFT, mutual": ["local=sift", "local_weight=0.7", *MUTUAL, *PLAIN],
+    "RootSIFT, gated by tokens (best 20 %)": ["local=sift", "local_weight=1", "matcher.gate=0.2", *MUTUAL, *PLAIN],
+    "tokens, mutual + LK": MUTUAL,
+    "tokens + RootSIFT, mutual + LK": ["local=sift", "local_weight=0.7", *MUTUAL],
+    "guided, no refinement": PLAIN,
+    "guided + LK in one pass": ["refine.passes=1"],
+    "guided + LK, exposure not evened": ["refine.normalize=false"],
+    "guided + LK (default)": [],
+    "default, block 5": ["layers=[4]"],
+    "default, block 7": ["layers=[6]"],
+    "default, block 9": ["layers=[8]"],
+    "default, block 11": ["layers=[10]"],
+    "default, block 12": ["layers=[11]"],
+    "default, blocks 7 + 11": ["layers=[6,10]"],
+    "default, one keypoint a cell": ["selector.splits=1", "selector.nms_radius=8"],
+    "default, Shi-Tomasi": ["selector.saliency=shi_tomasi", "selector.sigma=1.5"],
+    "default, patch centres": ["selector.saliency=center"],
+    "default, window 15": ["refine.window=15"],
+    "default, cells of 21 px": ["cell=21", "selector.splits=3"],
+    "default, cells of 28 px": ["cell=28", "selector.splits=4"],
+}
+
+
+@dataclass(frozen=True)
+class PosedPair:
+    """Two frames and their true relative pose `T_1_0`; `turning`: only the rotation can be judged."""
+
+    group: str
+    image0: Path
+    image1: Path
+    pose: NDArray[np.float64]
+    camera: Camera
+    turning: bool
+
+
+class TokenCache:
+    """A backbone that remembers the tokens of all its blocks, so that settings share the costly part."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        """Wrap `backbone`."""
+        self._backbone = backbone
+        self._tokens: dict[tuple[Any, ...], list[Tensor]] = {}
+        self.patch_size, self.depth, self.name, self.device = (
+            backbone.patch_size, backbone.depth, backbone.name, backbone.device,
+        )  # fmt: skip
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """The image itself: normalised when tokens are computed."""
+        return image
+
+    def intermediate(self, image: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """As `Backbone.intermediate`."""
+        key = (tuple(image.shape), float(image.sum()), float(image[..., ::7, ::5].sum()))
+        if key not in self._tokens:
+            every = self._backbone.intermediate(self._backbone.normalize(image), list(range(self.depth)))
+            self._tokens[key] = [tokens.half() for tokens in every]
+        return [self._tokens[key][layer].float() for layer in layers]
+
+
+def posed_pairs(data: Path) -> list[PosedPair]:
+    """All pairs of the two sequences."""
+    sources = (
+        ("tum/rgbd_dataset_freiburg1_rpy_first60", "fr1", (1, 4, 8, 16), 2, True),
+        ("handheld/ngp_fox_50", "fox", (1, 2, 4), 1, False),
+    )
+    pairs = []
+    for folder, name, gaps, step, turning in sources:
+        sequence = open_sequence(data / folder)
+        poses = _poses_at(sequence.groundtruth, sequence.timestamps)
+        files = [record.image for record in sequence.records]
+        for gap in gaps:
+            for i in range(0, len(files) - gap, step):
+                motion = invert(poses[i + gap]) @ poses[i]
+                pairs.append(PosedPair(f"{name}@{gap}", files[i], files[i + gap], motion, sequence.camera, turning))
+    return pairs
+
+
+def warped_photos(
+    data: Path, count: int = 12
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64]]]:
+    """Photographs, the same seen through a random homography in other light, and the homography."""
+    for seed, path in enumerate(sorted((data / "unlabelled" / "kodak24").glob("*.png"))[:count]):
+        image, generator = read_image(path), np.random.default_rng(seed)
+        height, width = image.shape[:2]
+        turn = cv2.getRotationMatrix2D(
+            (width / 2, height / 2), generator.uniform(-25, 25), generator.uniform(0.75, 1.3)
+        )
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+        moved = corners + generator.uniform(-0.08, 0.08, (4, 2)) * [width, height]
+        homography = cv2.getPerspectiveTransform(corners, moved.astype(np.float32)) @ np.vstack([turn, [0, 0, 1]])
+        seen = cv2.warpPerspective(image, homography, (width, height), borderMode=cv2.BORDER_REFLECT) / 255.0
+        lit = seen ** generator.uniform(0.6, 1.6) * generator.uniform(0.6, 1.2) * 255
+        yield image, np.clip(lit + generator.normal(0, 4, seen.shape), 0, 255).astype(np.uint8), homography
+
+
+def area_under_recall(errors: Sequence[float], limit: float) -> float:
+    """Area under the recall curve up to `limit`, percent, the curve starting at zero."""
+    ordered = np.sort(np.asarray(errors))
+    x, y = np.concatenate([[0.0], ordered]), np.arange(len(ordered) + 1) / len(ordered)
+    last = int(np.searchsorted(x, limit))
+    return float(100 * np.trapezoid(np.append(y[:last], y[last - 1]), np.append(x[:last], limit)) / limit)
+
+
+def measure(frontend: FeatureFrontend, data: Path) -> dict[str, float]:
+    """One row: pose AUC (5 degrees for fr1, 10 for fox), accuracy of matches under homographies, counts and times."""
+    features: dict[Path, Features] = {}
+    spent = {"extract": 0.0, "match": 0.0}
+    counts: list[int] = []
+
+    def extract(image: Path | NDArray[np.uint8]) -> Features:
+        start = time.perf_counter()
+        found = frontend.extract(image)
+        spent["extract"] += time.perf_counter() - start
+        return found
+
+    def match(first: Features, second: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        start = time.perf_counter()
+        points0, points1, _ = frontend.match(first, second).numpy()
+        spent["match"] += time.perf_counter() - start
+        counts.append(len(points0))
+        return points0, points1
+
+    errors: dict[str, list[float]] = {}
+    for pair in posed_pairs(data):
+        for path in (pair.image0, pair.image1):
+            if path not in features:
+                features[path] = extract(path)
+        points = match(features[pair.image0], features[pair.image1])
+        errors.setdefault(pair.group, []).append(_pose_error(*points, pair))
+    row = {group: area_under_recall(values, 5 if group.startswith("fr1") else 10) for group, values in errors.items()}
+    accuracies = []
+    for image0, image1, homography in warped_photos(data):
+        points = match(extract(image0), extract(image1))
+        accuracies.append(_accuracy(*points, homography, image0.shape))
+    mean = np.mean(accuracies, axis=0)
+    row |= {"MMA@1": 100 * mean[0], "MMA@3": 100 * mean[1]}
+    row["H AUC@5"] = area_under_recall([a[2] for a in accuracies], 5)
+    row["matches"] = float(np.mean(counts))
+    row["ms match"] = 1e3 * spent["match"] / len(counts)
+    return row
+
+
+def _pose_error(points0: NDArray[np.float64], points1: NDArray[np.float64], pair: PosedPair) -> float:
+    found = (
+        estimate_relative_pose(points0, points1, pair.camera, pair.camera, threshold_px=1.0) if len(points0) else None
+    )
+    if found is None:
+        return 180.0
+    rotation = float(rotation_angle_deg(found.T_1_0[:3, :3].T @ pair.pose[:3, :3]))
+    direction = pair.pose[:3, 3] / max(float(np.linalg.norm(pair.pose[:3, 3])), 1e-9)
+    cosine = np.clip(abs(found.T_1_0[:3, 3] @ direction), 0, 1)
+    return rotation if pair.turning else max(rotation, float(np.degrees(np.arccos(cosine))))
+
+
+def _accuracy(
+    points0: NDArray[np.float64], points1: NDArray[np.float64], homography: NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[float, float, float]:
+    """Share of matches within 1 and 3 px, and the mean corner error of the estimated homography."""
+    if len(points0) < 4:
+        return 0.0, 0.0, 100.0
+    error = np.linalg.norm(_through(homography, points0) - points1, axis=1)
+    found = estimate_homography(points0, points1, threshold_px=1.5)
+    corners = np.array([[0, 0], [shape[1], 0], [shape[1], shape[0]], [0, shape[0]]], np.float64)
+    moved = 100.0
+    if found is not None:
+        moved = float(np.linalg.norm(_through(found.H_1_0, corners) - _through(homography, corners), axis=1).mean())
+    return float((error < 1).mean()), float((error < 3).mean()), moved
+
+
+def _through(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(cv2.perspectiveTransform(points[:, None].astype(np.float64), homography)[:, 0])
+
+
+def _poses_at(truth: Any, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ground truth interpolated at the frames: at 2 degrees a frame the nearest sample would be off by a third."""
+    inside = np.clip(times, truth.timestamps[0], truth.timestamps[-1])
+    rotations = Slerp(truth.timestamps, Rotation.from_matrix(truth.poses[:, :3, :3]))(inside).as_matrix()
+    places = np.stack([np.interp(inside, truth.timestamps, truth.positions[:, axis]) for axis in range(3)], 1)
+    return np.stack([make_pose(r, t) for r, t in zip(rotations, places, strict=True)])
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the folder with tum/, handheld/ and unlabelled/")
+    parser.add_argument("--weights", default="dinov2-vits14", help="backbone, in float32 unless --bf16")
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--only", nargs="*", help="rows to run")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    facts = header("python benchmarks/untrained.py " + " ".join(sys.argv[1:]))
+    dtype = torch.bfloat16 if given.bf16 else torch.float32
+    backbone = TokenCache(load_backbone(given.weights, dtype=dtype))
+    store = given.out.with_suffix(".json")
+    done: dict[str, Any] = json.loads(store.read_text())["rows"] if store.exists() else {}
+    for name, settings in ROWS.items():
+        if name in done or (given.only and name not in given.only):
+            continue
+        frontend: FeatureFrontend
+        if isinstance(settings, str):
+            frontend = OpenCVFrontend(settings)
+        else:
+            frontend = Frontend(backbone, load_config(FrontendConfig, None, settings))  # type: ignore[arg-type]
+        done[name] = {"method": name, **measure(frontend, given.data), "settings": settings, "made": facts}
+        write_text(store, json.dumps({"header": facts, "rows": done}, indent=1) + "\n")
+        Console(stderr=True).print(done[name])
+    rows = [done[name] for name in ROWS if name in done]
+    columns = [key for key in rows[0] if key not in ("settings", "made")]
+    write_text(given.out.with_suffix(".md"), f"{header_line(facts)}\n\n{markdown_table(rows, columns=columns)}")
+
+
+if __name__ == "__main__":
+    main()
