@@ -132,7 +132,7 @@ def warped_photos(
     data: Path, count: int = 12
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float64]]]:
     """Photographs, the same seen through a random homography in other light, and the homography."""
-    for seed, path in enumerate(sorted((data / "unlabelled" / "kodak24").glob("*.png"))[:count]):
+    for seed, path in enumerate(sorted((data / "unlabelled" / "kodak24").glob("*.*"))[:count]):
         image, generator = read_image(path), np.random.default_rng(seed)
         height, width = image.shape[:2]
         turn = cv2.getRotationMatrix2D(

@@ -137,3 +137,14 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def check_digest(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> None:
+    """Compare with the checksum that slamfeat's own files carry; files of others have none.
+
+    Raises:
+        WeightsError: the weights are not those that were stored.
+    """
+    stored = metadata.get("sha256")
+    if stored is not None and state_digest(state) != stored:
+        raise WeightsError(f"{path}: the weights do not match their checksum {stored[:16]}...; the file is damaged")

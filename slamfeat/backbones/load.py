@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slamfeat.backbones import store
 from slamfeat.backbones.base import Backbone
-from slamfeat.backbones.checkpoints import read_checkpoint, to_official
+from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, to_official
 from slamfeat.backbones.registry import BACKBONES, Architecture, find_entry
 from slamfeat.errors import ConfigError, WeightsError
 
@@ -61,6 +61,7 @@ def load_file(name: str, path: Path) -> Backbone:
 
     architecture = find_entry(name).architecture
     state, metadata = read_checkpoint(path)
+    check_digest(state, metadata, path)
     if packed.is_packed(metadata):
         architecture = packed.check_metadata(metadata, name, path)
         state = packed.unpack_tensors(state)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from slamfeat.backbones.checkpoints import read_checkpoint
+from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, state_digest
 from slamfeat.backbones.registry import Architecture, find_entry
 from slamfeat.errors import ConfigError, SlamfeatError, WeightsError
 from slamfeat.files import atomic_path
@@ -50,7 +50,10 @@ def pack(
         block = re.match(r"blocks\.(\d+)\.", key)
         if block is None or int(block[1]) < depth:
             tensors |= _quantize(key, value.detach().float().cpu())
-    metadata = {"format": FORMAT, "name": name, "depth": str(depth), "source": source, "note": note}
+    metadata = {
+        "format": FORMAT, "name": name, "depth": str(depth), "source": source, "note": note,
+        "sha256": state_digest(tensors),
+    }  # fmt: skip
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata=metadata)
     return Path(out)
@@ -65,6 +68,7 @@ def unpack(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     state, metadata = read_checkpoint(Path(path))
     if not is_packed(metadata):
         raise WeightsError(f"{path}: not a packed backbone; make one with python -m slamfeat.backbones.packed")
+    check_digest(state, metadata, path)
     return unpack_tensors(state), metadata
 
 

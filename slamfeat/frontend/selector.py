@@ -7,6 +7,7 @@ quota for every region of the image), sub-pixel peaks and several cells a patch 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -83,7 +84,7 @@ def select_keypoints(
         points = _centers(peaks, side)
     else:
         points = _index_to_points(index, saliency.shape[-1])
-        peaks = peaks * _is_local_best(peaks, points, config.nms_radius)
+        peaks = peaks * _is_local_best(peaks, points, config.nms_radius, side)
     keep = _above_threshold(peaks, config)
     keypoints, scores, mask = _take_best(points, peaks, keep, count, config.coverage)
     if config.subpixel and config.saliency != "center":
@@ -147,20 +148,23 @@ def _centers(peaks: Tensor, side: int) -> Tensor:
     return centers.expand(batch, -1, -1, -1)
 
 
-def _is_local_best(peaks: Tensor, points: Tensor, radius: float) -> Tensor:
-    """1 where no stronger peak of the eight neighbouring cells lies within `radius`, else 0; (B, 1, h, w).
+def _is_local_best(peaks: Tensor, points: Tensor, radius: float, side: int) -> Tensor:
+    """1 where no stronger peak lies within `radius`, else 0; (B, 1, h, w).
 
-    One peak a cell makes the eight neighbours enough as long as the radius does not exceed the cell. Of two equal
-    peaks the one that comes first in reading order stays.
+    With one peak a cell of `side` pixels, only the cells around need to be looked at. Of two equal peaks the one that
+    comes first in reading order stays.
     """
     batch, _, rows, columns = peaks.shape
+    reach = math.ceil(radius / side)
+    width, middle = 2 * reach + 1, 2 * reach * (reach + 1)
+    pad = (reach, reach, reach, reach)
     xy = points.permute(0, 3, 1, 2)
-    around = F.unfold(F.pad(xy, (1, 1, 1, 1), value=float("inf")), 3).view(batch, 2, 9, rows, columns)
-    strength = F.unfold(F.pad(peaks, (1, 1, 1, 1), value=-1.0), 3).view(batch, 9, rows, columns)
+    around = F.unfold(F.pad(xy, pad, value=float("inf")), width).view(batch, 2, width**2, rows, columns)
+    strength = F.unfold(F.pad(peaks, pad, value=-1.0), width).view(batch, width**2, rows, columns)
     near = (around - xy[:, :, None]).square().sum(1) < radius**2
-    earlier = torch.arange(9, device=peaks.device).view(1, 9, 1, 1) < 4
+    earlier = torch.arange(width**2, device=peaks.device).view(1, -1, 1, 1) < middle
     stronger = (strength > peaks) | ((strength == peaks) & earlier)
-    stronger[:, 4] = False
+    stronger[:, middle] = False
     return (~(near & stronger).any(1, keepdim=True)).to(peaks.dtype)
 
 

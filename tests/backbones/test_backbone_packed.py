@@ -34,8 +34,18 @@ def test_fewer_blocks(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"0\.\.1"):
         small.intermediate(images, [2])
     state, metadata = packed.unpack(path)
+    assert len(metadata.pop("sha256")) == 64
     assert metadata == {"format": packed.FORMAT, "name": "tiny2", "depth": "2", "source": "s", "note": "n"}
     assert not any(key.startswith("blocks.2.") or "::" in key for key in state)
+
+
+def test_flipped_bits_are_noticed(tmp_path: Path) -> None:
+    path = packed.pack(make_backbone("tiny2").state_dict(), tmp_path / "p.safetensors", name="tiny2")
+    data = bytearray(path.read_bytes())
+    data[-200] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"p\.safetensors.*checksum"):
+        load_backbone("tiny2", path)
 
 
 def test_size(tmp_path: Path) -> None:

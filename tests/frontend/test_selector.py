@@ -41,7 +41,7 @@ def test_at_most_one_keypoint_a_cell_and_slots_are_sorted(photo: np.ndarray, sal
 
 def test_peaks_are_the_strongest_gradient_of_their_cell(photo: np.ndarray) -> None:
     """Against OpenCV's blur and Sobel, cell by cell."""
-    config = SelectorConfig(nms_radius=0, subpixel=False, coverage=0, border=0, threshold=0)
+    config = SelectorConfig(nms_radius=0, splits=1, subpixel=False, coverage=0, border=0, threshold=0)
     gray = gray_of(photo)
     points, _, mask = select_keypoints(gray, CELL, 5000, config)
     image = gray[0, 0].numpy()
