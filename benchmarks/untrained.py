@@ -5,7 +5,8 @@
 Pairs: TUM fr1/rpy at gaps of 1, 4, 8 and 16 frames (rotation error only: the camera turns, so that the direction of
 translation is not observable), ngp fox at gaps of 1, 2 and 4 (larger of rotation and direction error), and Kodak
 photographs under known homographies with changed exposure and noise. Poses by pycolmap at 1 px. Nothing here is of a
-test split. Rows that are done are kept in OUT.json and not run again.
+test split. A row that names a change is the default with that change. Rows that are done are kept in OUT.json and
+not run again.
 """
 
 from __future__ import annotations
@@ -41,36 +42,40 @@ from slamfeat.image import read_image
 from slamfeat.types import Camera, Features
 
 PLAIN = ["refine.method=none"]
-MUTUAL = ["matcher.method=mutual"]
+TOKENS = ["local=none"]
+ONE_A_CELL = ["selector.splits=1", "selector.nms_radius=8"]
 ROWS: dict[str, list[str] | str] = {
     "OpenCV ORB": "orb",
     "OpenCV SIFT": "sift",
-    "tokens, mutual, one keypoint a cell": ["selector.splits=1", "selector.nms_radius=8", *MUTUAL, *PLAIN],
-    "the same, floor look-up": ["selector.splits=1", "selector.nms_radius=8", "sampling=floor", *MUTUAL, *PLAIN],
-    "tokens, mutual": [*MUTUAL, *PLAIN],
-    "tokens, dual softmax": ["matcher.method=dual_softmax", *PLAIN],
-    "tokens not centred, mutual": ["center=false", *MUTUAL, *PLAIN],
-    "RootSIFT, mutual": ["local=sift", "local_weight=1", *MUTUAL, *PLAIN],
-    "tokens + RootSIFT, mutual": ["local=sift", "local_weight=0.7", *MUTUAL, *PLAIN],
-    "RootSIFT, gated by tokens (best 20 %)": ["local=sift", "local_weight=1", "matcher.gate=0.2", *MUTUAL, *PLAIN],
-    "tokens, mutual + LK": MUTUAL,
-    "tokens + RootSIFT, mutual + LK": ["local=sift", "local_weight=0.7", *MUTUAL],
-    "guided, no refinement": PLAIN,
-    "guided + LK in one pass": ["refine.passes=1"],
-    "guided + LK, exposure not evened": ["refine.normalize=false"],
-    "guided + LK (default)": [],
-    "default, block 5": ["layers=[4]"],
-    "default, block 7": ["layers=[6]"],
-    "default, block 9": ["layers=[8]"],
-    "default, block 11": ["layers=[10]"],
-    "default, block 12": ["layers=[11]"],
-    "default, blocks 7 + 11": ["layers=[6,10]"],
-    "default, one keypoint a cell": ["selector.splits=1", "selector.nms_radius=8"],
-    "default, Shi-Tomasi": ["selector.saliency=shi_tomasi", "selector.sigma=1.5"],
-    "default, patch centres": ["selector.saliency=center"],
-    "default, window 15": ["refine.window=15"],
-    "default, cells of 21 px": ["cell=21", "selector.splits=3"],
-    "default, cells of 28 px": ["cell=28", "selector.splits=4"],
+    "default": [],
+    "RootSIFT alone": ["local_weight=1"],
+    "tokens alone": TOKENS,
+    "tokens alone, guided": [*TOKENS, "matcher.method=guided"],
+    "tokens 0.15, RootSIFT 0.85": ["local_weight=0.85"],
+    "tokens 0.5, RootSIFT 0.5": ["local_weight=0.5"],
+    "RootSIFT, gated by tokens (best 20 %)": ["local_weight=1", "matcher.gate=0.2"],
+    "dual softmax": ["matcher.method=dual_softmax"],
+    "block 5": ["layers=[4]"],
+    "block 7": ["layers=[6]"],
+    "block 11": ["layers=[10]"],
+    "block 12": ["layers=[11]"],
+    "blocks 5 + 9": ["layers=[4,8]"],
+    "tokens not centred": ["center=false"],
+    "tokens looked up by floor": ["sampling=floor"],
+    "one pass of refinement": ["refine.passes=1"],
+    "exposure not evened": ["refine.normalize=false"],
+    "unmatched keypoints left out": ["matcher.neighbours=1"],
+    "refinement window 15": ["refine.window=15"],
+    "one keypoint a cell": ONE_A_CELL,
+    "Shi-Tomasi": ["selector.saliency=shi_tomasi", "selector.sigma=1.5"],
+    "patch centres": ["selector.saliency=center"],
+    "cells of 21 px": ["cell=21", "selector.splits=3"],
+    "cells of 28 px": ["cell=28", "selector.splits=4"],
+    "no refinement": PLAIN,
+    "no refinement, RootSIFT alone": ["local_weight=1", *PLAIN],
+    "no refinement, tokens alone": [*TOKENS, *PLAIN],
+    "no refinement, tokens alone, one a cell": [*TOKENS, *ONE_A_CELL, *PLAIN],
+    "no refinement, tokens alone, one a cell, floor": [*TOKENS, *ONE_A_CELL, "sampling=floor", *PLAIN],
 }
 
 

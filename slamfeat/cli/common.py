@@ -1,9 +1,10 @@
-"""Options, tables and progress that several verbs share. Imports nothing heavy."""
+"""Options, progress and interruption that several verbs share. Imports nothing heavy."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from slamfeat.vo.pipeline import PipelineConfig
@@ -20,22 +21,34 @@ console = Console()
 messages = Console(stderr=True)
 """Progress and remarks go to standard error, so that --json leaves standard output to the JSON."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", "-w", help="default (shipped), a backbone's name, or a weights file.", show_default=False
+        "--weights", "-w", metavar="NAME|FILE", show_default=False,
+        help="A backbone's name (see: slamfeat weights list) or a weights file. Left out: the shipped default.",
     ),
-]
+]  # fmt: skip
 Recipe = Annotated[
-    Path | None, typer.Option("--recipe", help="YAML with differences from the defaults.", show_default=False)
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="YAML with differences from the defaults.", show_default=False),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as frontend.num_keypoints=512.", show_default=False),
+    typer.Argument(metavar="KEY=VALUE", help="Settings, such as frontend.num_keypoints=512.", show_default=False),
 ]
 
-_WORDS = ("sequence", "frontend")
+
+class Verb(TyperCommand):
+    """A command whose help does not claim that switches such as --json take a value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, switches without a type."""
+        params = super().get_params(ctx)
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return list(params)
 
 
 def pipeline_config(recipe: Path | None, overrides: list[str] | None, weights: str | None) -> PipelineConfig:
@@ -49,40 +62,45 @@ def pipeline_config(recipe: Path | None, overrides: list[str] | None, weights: s
     return config
 
 
-def show(rows: list[dict[str, Any]], columns: dict[str, str], as_json: bool, title: str | None = None) -> None:
-    """Print rows as a table of `columns` (key -> heading), or as JSON: one object for one row, else a list."""
-    if as_json:
-        print(json.dumps(rows[0] if len(rows) == 1 else rows, indent=2))
-        return
-    if len(rows) == 1:
-        # A single result has more figures than a terminal has columns.
-        table = Table(title=title, title_justify="left", show_header=False)
-        for key, heading in columns.items():
-            table.add_row(heading, text(rows[0].get(key)))
-    else:
-        table = Table(title=title, title_justify="left")
-        for heading in columns.values():
-            words = heading in _WORDS
-            table.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
-        for row in rows:
-            table.add_row(*(text(row.get(key)) for key in columns))
-    console.print(table)
+def say(line: str, style: str | None = None) -> None:
+    """One remark on standard error, as it is: neither wrapped nor searched for markup."""
+    messages.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
-def text(value: Any) -> str:
-    """A cell: four significant digits for numbers, a dash for what is not known."""
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def tell(line: str) -> None:
+    """One remark beside a table on standard output, as it is."""
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None, quiet: bool) -> Iterator[Any]:
-    """Yields `advance(note)`, called once an item; shows count, bar, note and time left on a terminal."""
+def progress_bar(description: str, total: int | None) -> Iterator[Callable[[str], None]]:
+    """Yields `advance(note)`, called once an item; shows count, bar, note and time left where a person looks on."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    with Progress(*columns, console=messages, transient=True, disable=quiet or not messages.is_terminal) as progress:
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task(description, total=total, note="")
         yield lambda note: progress.update(task, advance=1, note=note)
+
+
+@contextmanager
+def finishing_first() -> Iterator[Callable[[], bool]]:
+    """Yields `asked()`: true once Ctrl-C was pressed in the block, which lets the work in hand be finished.
+
+    A second Ctrl-C interrupts at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    pressed = threading.Event()
+
+    def on_signal(number: int, frame: Any) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

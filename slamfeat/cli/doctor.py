@@ -13,7 +13,7 @@ from rich.table import Table
 
 from slamfeat.cli.common import Json, console
 
-EXAMPLES = "Example: slamfeat doctor --json"
+EXAMPLES = "Example: [bold]slamfeat doctor --json[/bold]"
 _PACKAGES = ("torch", "opencv-python", "kornia", "numpy", "scipy", "pycolmap", "evo", "open3d", "safetensors")
 
 

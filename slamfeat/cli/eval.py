@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-EXAMPLES = "Examples: slamfeat eval runs/latest groundtruth.txt --align se3 | slamfeat eval est.tum data.csv --json"
+from slamfeat.cli.common import Json
+
+if TYPE_CHECKING:
+    from slamfeat.types import Trajectory
+
+EXAMPLES = (
+    "Examples:\n\n[bold]slamfeat eval runs/latest groundtruth.txt --align se3[/bold]\n\n"
+    "[bold]slamfeat eval runs/latest rgbd_dataset_freiburg1_desk --align se3[/bold]\n\n"
+    "[bold]slamfeat eval est.tum data.csv --json[/bold]"
+)
 
 
 class AlignChoice(StrEnum):
@@ -29,24 +38,29 @@ class FormatChoice(StrEnum):
 
 
 def eval_command(
-    estimate: Annotated[Path, typer.Argument(help="Estimated trajectory, or a run folder.")],
-    reference: Annotated[Path, typer.Argument(help="Ground truth: a TUM, KITTI or EuRoC file.")],
+    estimate: Annotated[Path, typer.Argument(metavar="EST", help="Estimated trajectory, or a run folder.")],
+    reference: Annotated[
+        Path, typer.Argument(metavar="REF", help="Ground truth: a TUM, KITTI or EuRoC file, or a sequence with one.")
+    ],
     align: Annotated[AlignChoice, typer.Option(help="sim3 for monocular, se3 for metric methods.")] = AlignChoice.sim3,
-    max_diff: Annotated[float, typer.Option(help="Seconds between poses that belong together.")] = 0.02,
-    offset: Annotated[float, typer.Option(help="Seconds added to the estimate's timestamps.")] = 0.0,
-    delta: Annotated[int, typer.Option(min=1, help="Poses between the ends of a relative error.")] = 1,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames there were, for tracked %.")] = None,
+    max_diff: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Largest time between poses that belong together.")
+    ] = 0.02,
+    offset: Annotated[float, typer.Option(metavar="SECONDS", help="Added to the estimate's timestamps.")] = 0.0,
+    delta: Annotated[int, typer.Option(metavar="N", min=1, help="Poses between the ends of a relative error.")] = 1,
+    frames: Annotated[int | None, typer.Option(metavar="N", min=1, help="Frames there were, for tracked %.")] = None,
     format: Annotated[FormatChoice | None, typer.Option(help="Of both files; guessed if left out.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare a trajectory with the ground truth: ATE, RPE and KITTI's segment errors, the same numbers as evo's."""
     from slamfeat.eval.trajectory import evaluate
     from slamfeat.types import Trajectory
 
     if estimate.is_dir():
-        estimate = estimate / "trajectory.tum"
+        frames = frames or _frames_of(estimate)
+        estimate = estimate / ("trajectory.kitti" if format == FormatChoice.kitti else "trajectory.tum")
     metrics = evaluate(
-        Trajectory.load(estimate, format), Trajectory.load(reference, format), align.value,
+        Trajectory.load(estimate, format), _reference(reference, format), align.value,
         max_time_difference=max_diff, time_offset=offset, delta=delta, total_frames=frames,
     )  # fmt: skip
     row = {"estimate": str(estimate), "reference": str(reference), **metrics.as_dict()}
@@ -54,6 +68,27 @@ def eval_command(
         print(json.dumps(row, indent=2))
     else:
         _print_table(row)
+
+
+def _frames_of(run: Path) -> int | None:
+    """How many frames a run had, lost ones among them; None where the folder does not say."""
+    try:
+        return int(json.loads((run / "metrics.json").read_text(encoding="utf-8"))["frames"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _reference(path: Path, format: FormatChoice | None) -> Trajectory:
+    from slamfeat.data import open_sequence
+    from slamfeat.errors import InputError
+    from slamfeat.types import Trajectory
+
+    if not path.is_dir():
+        return Trajectory.load(path, format)
+    truth = open_sequence(path).groundtruth
+    if truth is None:
+        raise InputError(f"{path}: the sequence has no ground truth; give a trajectory file")
+    return truth
 
 
 def _print_table(row: dict[str, Any]) -> None:

@@ -1,35 +1,65 @@
-"""`slamfeat VERB`: exit 0 when done, 1 with one line for a mistake in the input, 2 for a mistake in the call."""
+"""`slamfeat VERB`: exit 0 when done, 1 with one line for a mistake in the input, 2 for a mistake in the call, 130 when
+interrupted."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from slamfeat.cli import demo, doctor, eval, extract, match, run, weights
-from slamfeat.cli.common import messages
+from slamfeat.cli.common import Verb, messages, say
 from slamfeat.errors import SlamfeatError
 
+# What the machine refuses is not a bug of ours; any other OSError is, and keeps its traceback.
+_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class _Root(TyperGroup):
+    """Turns the errors that users may meet into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen verb."""
+        try:
+            with _warnings_in_one_line():
+                return super().invoke(ctx)
+        except SlamfeatError as error:
+            _fail(str(error))
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            _fail(f"{error.filename or 'writing'}: {error.strerror}; free space, or choose another place")
+        except KeyboardInterrupt:
+            messages.print("interrupted")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Root,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Features, matches and visual odometry on a frozen vision foundation model.",
-    epilog="Start with: slamfeat demo",
+    epilog="Start with: [bold]slamfeat demo[/bold]",
 )
-app.command("demo", epilog=demo.EXAMPLES)(demo.demo_command)
-app.command("run", epilog=run.EXAMPLES)(run.run_command)
-app.command("match", epilog=match.EXAMPLES)(match.match_command)
-app.command("extract", epilog=extract.EXAMPLES)(extract.extract_command)
-app.command("eval", epilog=eval.EXAMPLES)(eval.eval_command)
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor_command)
-app.add_typer(weights.app, name="weights")
+app.command("demo", cls=Verb, epilog=demo.EXAMPLES)(demo.demo_command)
+app.command("run", cls=Verb, epilog=run.EXAMPLES)(run.run_command)
+app.command("match", cls=Verb, epilog=match.EXAMPLES)(match.match_command)
+app.command("extract", cls=Verb, epilog=extract.EXAMPLES)(extract.extract_command)
+app.command("eval", cls=Verb, epilog=eval.EXAMPLES)(eval.eval_command)
+app.add_typer(weights.app, name="weights", epilog=weights.EXAMPLES)
+app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.doctor_command)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and leave.", metavar="")) -> None:
     if version:
         from slamfeat import __version__
 
@@ -39,18 +69,28 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Entry point of the console script."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[_OneLine()])
     try:
         app()
-    except SlamfeatError as error:
-        messages.print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        messages.print("interrupted")
-        sys.exit(130)
     except BrokenPipeError:
+        # `slamfeat weights list | head -1`: the reader has left, and wants no complaint about it.
         sys.stderr.close()
         sys.exit(0)
+
+
+def _fail(message: str) -> None:
+    # One line whatever a library put into its message: scripts and people read the last line.
+    say(f"error: {' '.join(message.split())}", "red")
+    raise typer.Exit(1) from None
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    handler = _OneLine(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 class _OneLine(logging.Handler):
@@ -58,8 +98,7 @@ class _OneLine(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        line = f"{record.levelname.lower()}: {record.getMessage()}"
-        messages.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
+        say(f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}", "yellow")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slamfeat.cli.common import Json, Overrides, Recipe, Weights, console, pipeline_config, show
+from slamfeat.cli.common import Json, Overrides, Recipe, Weights, pipeline_config, tell
+from slamfeat.cli.tables import show
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from slamfeat.types import Features, Matches
 
 EXAMPLES = (
-    "Examples: [bold]slamfeat match a.png b.png --save pair.png[/bold] · "
+    "Examples:\n\n[bold]slamfeat match a.png b.png --save pair.png[/bold]\n\n"
     "[bold]slamfeat match a.png b.png frontend.num_keypoints=2048 --save-grid grid.png[/bold]"
 )
 COLUMNS = {
@@ -30,8 +31,10 @@ def match_command(
     image_a: Annotated[Path, typer.Argument(metavar="A", help="First image.")],
     image_b: Annotated[Path, typer.Argument(metavar="B", help="Second image.")],
     overrides: Overrides = None,
-    save: Annotated[Path | None, typer.Option(help="Draw the matches into this picture.")] = None,
-    save_grid: Annotated[Path | None, typer.Option(help="Draw A's patch grid, keypoints and token colours.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the matches.")] = None,
+    save_grid: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw A's patch grid, keypoints and token colours.")
+    ] = None,
     weights: Weights = None,
     recipe: Recipe = None,
     as_json: Json = False,
@@ -55,7 +58,7 @@ def match_command(
     show([row], COLUMNS, as_json)
     for picture in (save, save_grid):
         if picture and not as_json:
-            console.print(f"written to {picture}", highlight=False, soft_wrap=True)
+            tell(f"written {picture}")
 
 
 def match_images(

@@ -7,29 +7,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slamfeat.cli.common import Json, Overrides, Recipe, Weights, console, messages, pipeline_config, progress_bar, show
+from slamfeat.cli.common import (
+    Json,
+    Overrides,
+    Recipe,
+    Weights,
+    finishing_first,
+    pipeline_config,
+    progress_bar,
+    say,
+    tell,
+)  # fmt: skip
+from slamfeat.cli.tables import show
 
 if TYPE_CHECKING:
     from slamfeat.data import Sequence
+    from slamfeat.frontend import Frontend
     from slamfeat.vo import FrameReport, Odometry
     from slamfeat.vo.pipeline import PipelineConfig
     from slamfeat.vo.run import RunResult
 
 EXAMPLES = (
-    "Examples: [bold]slamfeat run rgbd_dataset_freiburg1_desk --mode rgbd[/bold] · "
-    "[bold]slamfeat run KITTI/sequences/07 --stop 500 vo.keyframe_px=32[/bold] · "
-    "[bold]slamfeat run clip.mp4 --camera calibration.json[/bold] · [bold]slamfeat run 0 --camera webcam.json[/bold]"
+    "Examples:\n\n[bold]slamfeat run rgbd_dataset_freiburg1_desk --mode rgbd[/bold]\n\n"
+    "[bold]slamfeat run KITTI/sequences/07 --stop 500 vo.keyframe_px=32[/bold]\n\n"
+    "[bold]slamfeat run clip.mp4 --camera calibration.json[/bold]\n\n"
+    "[bold]slamfeat run 0 --camera webcam.json[/bold]  (a live camera, until Ctrl-C)"
 )
 COLUMNS = {
-    "sequence": "sequence", "frontend": "frontend", "mode": "mode", "tracked_percent": "tracked %",
-    "align": "align", "ate_rmse_m": "ATE [m]", "rpe_trans_m": "RPE [m]", "rpe_rot_deg": "RPE [deg]",
-    "kitti_trans_percent": "t_rel [%]", "fps": "FPS",
+    "sequence": "sequence", "frontend": "frontend", "mode": "mode", "scale": "scale",
+    "tracked_percent": "tracked [%]", "align": "align", "ate_rmse_m": "ATE [m]", "rpe_trans_m": "RPE [m]",
+    "rpe_rot_deg": "RPE [deg]", "kitti_trans_percent": "t_rel [%]", "fps": "FPS",
 }  # fmt: skip
 
 
 def run_command(
     path: Annotated[
-        str, typer.Argument(help="TUM, EuRoC, KITTI or TartanAir sequence, image folder, video, camera index.")
+        str, typer.Argument(metavar="PATH", help="TUM, EuRoC, KITTI or TartanAir sequence, image folder, video, "
+                            "camera index.")
     ],
     overrides: Overrides = None,
     mode: Annotated[str, typer.Option(help="mono, rgbd, or auto: rgbd where there is depth.")] = "auto",
@@ -37,53 +51,69 @@ def run_command(
         str, typer.Option(help="Monocular step length: groundtruth (a pair at a time), propagated, or auto.")
     ] = "auto",
     align: Annotated[str, typer.Option(help="sim3, se3, none, or auto: se3 where the scale is known.")] = "auto",
-    camera: Annotated[Path | None, typer.Option(help="calibration.json that overrides the data's own.")] = None,
-    start: Annotated[int, typer.Option(help="First frame.")] = 0,
-    stop: Annotated[int | None, typer.Option(help="Stop before this frame.", show_default=False)] = None,
-    stride: Annotated[int, typer.Option(help="Take every n-th frame.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/SEQUENCE_FRONTEND_MODE_TIME.")] = None,
+    camera: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="calibration.json that overrides the data's own.")
+    ] = None,
+    start: Annotated[int, typer.Option(metavar="N", min=0, help="First frame.")] = 0,
+    stop: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Stop before this frame.", show_default=False)
+    ] = None,
+    stride: Annotated[int, typer.Option(metavar="N", min=1, help="Take every n-th frame.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder; left out: runs/SEQUENCE_FRONTEND_MODE_TIME.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in --out.")] = False,
-    ply: Annotated[Path | None, typer.Option(help="Also fuse an RGB-D run into a coloured mesh (open3d).")] = None,
+    ply: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also fuse an RGB-D run into a coloured mesh (.ply).")
+    ] = None,
     weights: Weights = None,
     recipe: Recipe = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Track a sequence, evaluate it with evo where there is ground truth, and write a run folder."""
     from slamfeat.data import open_sequence
 
     config = pipeline_config(recipe, overrides, weights)
     sequence = open_sequence(path, camera=camera)
-    if start or stop is not None or stride != 1:
-        sequence = sequence.subset(start, stop, stride)
-    row = run(
-        sequence, config, mode=mode, scale=scale, align=align, out=out, overwrite=overwrite, ply=ply, quiet=as_json
-    )
+    part = sequence.subset(start, stop, stride) if start or stop is not None or stride != 1 else sequence
+    repeat = {"camera": camera, "start": start, "stop": stop, "stride": stride}
+    row = run(part, config, mode=mode, scale=scale, align=align, out=out, overwrite=overwrite, ply=ply, repeat=repeat)
     show([row], COLUMNS, as_json)
     if not as_json:
-        describe(row)
+        describe(row, ply)
+    if row["interrupted"]:
+        raise typer.Exit(130)
 
 
 def run(
-    sequence: Sequence, config: PipelineConfig, *, mode: str, scale: str, align: str,
-    out: Path | None, overwrite: bool, ply: Path | None = None, quiet: bool = False,
+    sequence: Sequence, config: PipelineConfig, *, mode: str, scale: str, align: str, out: Path | None,
+    overwrite: bool, ply: Path | None = None, repeat: dict[str, Any] | None = None, frontend: Frontend | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Run odometry and write the folder; returns the closing table's row. Options as on the command line."""
+    """Run odometry and write the folder; returns the closing table's row. Options as on the command line.
+
+    `repeat` holds further options to note down in config.yaml; `frontend` is what `config` describes, if built already.
+    """
     from slamfeat.config import to_yaml
     from slamfeat.vo.pipeline import build_frontend
-    from slamfeat.vo.run import summary, write_run
-    from slamfeat.vo.runfolder import logging_to, point_latest, prepare_folder
+    from slamfeat.vo.run import check_align, summary, usable_scale
+    from slamfeat.vo.runfolder import check_free, logging_to, point_latest, run_folder, write_run
     from slamfeat.vo.setup import build_odometry, choose_mode
 
-    mode = choose_mode(mode, sequence)
-    view = sequence.for_mode(mode)
-    frontend = build_frontend(config)
-    odometry = build_odometry(frontend, view, mode, scale, config.vo)
-    folder = prepare_folder(out or default_folder(sequence.name, frontend.name, mode), overwrite)
-    with logging_to(folder / "run.log"):
-        result = _track(view, odometry, align, quiet)
-    row = summary(result, sequence.name, odometry, folder)
-    write_run(folder, to_yaml(config), result, row, view.groundtruth)
-    point_latest(folder)
+    check_align(align)
+    if out:
+        check_free(out, overwrite)
+    chosen = choose_mode(mode, sequence)
+    view = _checked_view(sequence, chosen, ply)
+    frontend = frontend or build_frontend(config)
+    odometry = build_odometry(frontend, view, chosen, usable_scale(scale, view), config.vo)
+    out = out or default_folder(sequence.name, frontend.name, chosen)
+    command = command_line(sequence, {"mode": chosen, "scale": scale, "align": align, **(repeat or {})})
+    with run_folder(out, overwrite) as folder:
+        with logging_to(folder / "run.log"):
+            result = _track(view, odometry, align, command)
+        row = summary(result, sequence.name, odometry, out)
+        write_run(folder, f"# {command} --recipe config.yaml\n{to_yaml(config)}", result, row, view.groundtruth)
+    point_latest(out)
     if ply is not None:
         from slamfeat.viz.fusion import fuse_rgbd
 
@@ -92,42 +122,71 @@ def run(
 
 
 def default_folder(sequence: str, frontend: str, mode: str) -> Path:
-    """runs/SEQUENCE_FRONTEND_MODE_TIME."""
+    """runs/SEQUENCE_FRONTEND_MODE_TIME, numbered when two runs begin in one second."""
     import datetime
 
     now = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{sequence}_{frontend}_{mode}_{now}"
+    plain = Path("runs") / f"{sequence}_{frontend}_{mode}_{now}"
+    numbered = (plain.with_name(f"{plain.name}-{number}") for number in range(2, 1000))
+    return plain if not plain.exists() else next(path for path in numbered if not path.exists())
 
 
-def describe(row: dict[str, Any]) -> None:
-    """What the table has no room for: the scale, remarks, and where the files are."""
+def command_line(sequence: Sequence, options: dict[str, Any]) -> str:
+    """The command of a run as a shell takes it, but for the recipe and --out."""
+    import shlex
+
+    words = ["slamfeat", "run", str(sequence.path.absolute() if sequence.path.exists() else sequence.path)]
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name}", str(value.absolute() if isinstance(value, Path) else value)]
+    return shlex.join(words)
+
+
+def describe(row: dict[str, Any], ply: Path | None = None) -> None:
+    """What the table has no room for: counts, remarks, and where the files are."""
     lost = row["frames"] - row["tracked"] - row["skipped"]
-    console.print(
-        f"{row['frames']} frames: {row['tracked']} tracked, {lost} lost, {row['skipped']} unreadable; "
-        f"scale: {row['scale']}",
-        highlight=False,
-    )
+    tell(f"{row['frames']} frames: {row['tracked']} tracked, {lost} lost, {row['skipped']} unreadable")
     if row["note"]:
-        console.print(f"note: {row['note']}", highlight=False, soft_wrap=True)
-    console.print(f"written to {row['out']}", highlight=False, soft_wrap=True)
+        tell(f"note: {row['note']}")
+    tell(f"written to {row['out']}" + (f" and {ply}" if ply else ""))
 
 
-def _track(sequence: Sequence, odometry: Odometry, align: str, quiet: bool) -> RunResult:
+def _checked_view(sequence: Sequence, mode: str, ply: Path | None) -> Sequence:
+    """The frames to track, after everything that can be refused before the weights are loaded."""
+    from slamfeat.errors import InputError
+
+    if sequence.length == 0:
+        raise InputError(f"{sequence.path}: --start and --stop leave no frames")
+    view = sequence.for_mode(mode)
+    _ = view.camera
+    if ply is not None:
+        from slamfeat.viz.fusion import check_fusion
+
+        check_fusion(view, mode, ply)
+    return view
+
+
+def _track(sequence: Sequence, odometry: Odometry, align: str, command: str) -> RunResult:
+    import logging
     import time
 
     from slamfeat.vo.run import run_odometry
 
-    started, tracked = time.perf_counter(), 0
-    with progress_bar(sequence.name, sequence.length, quiet) as advance:
+    log, started, tracked = logging.getLogger("slamfeat"), time.perf_counter(), 0
+    log.info("%s", command)
+    with progress_bar(odometry.mode, sequence.length) as advance, finishing_first() as asked:
 
         def update(report: FrameReport) -> None:
             nonlocal tracked
             tracked += report.tracked
+            if not report.tracked:
+                log.info("frame %d lost: %s", report.index, report.reason)
             seen = len(odometry.reports)
             rate = seen / (time.perf_counter() - started)
             advance(f"{rate:.1f} FPS, tracked {100 * tracked / seen:.0f} %")
 
-        result = run_odometry(sequence, odometry, align, update)
+        result = run_odometry(sequence, odometry, align, update, asked)
+    log.info("%d of %d frames tracked; %s", result.tracked, result.total, result.note or "evaluated")
     if result.interrupted:
-        messages.print(f"interrupted after {len(result.reports)} frames; what was tracked is kept", style="yellow")
+        say(f"interrupted after {result.total} frames; what was tracked is kept", "yellow")
     return result

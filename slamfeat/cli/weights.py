@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from slamfeat.cli.common import Json, Verb, messages, say, tell
+
+EXAMPLES = "Start with: [bold]slamfeat weights list[/bold]"
+
 app = typer.Typer(no_args_is_help=True, help="List, get and verify the weights of the backbones.")
 
-_messages = Console(stderr=True)  # so that --json leaves standard output to the JSON
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of a table.")]
 
-
-@app.command("list", epilog="Example: slamfeat weights list --json")
+@app.command("list", cls=Verb, epilog="Example: [bold]slamfeat weights list --json[/bold]")
 def list_weights(as_json: Json = False) -> None:
     """Show every backbone: parameters, licence, and whether its weights are stored."""
     from slamfeat.backbones.registry import BACKBONES
@@ -33,12 +34,12 @@ def list_weights(as_json: Json = False) -> None:
     console.print(table)
     for row in rows:
         if row["note"]:
-            console.print(f"{row['name']}: {row['note']}", highlight=False, soft_wrap=True)
+            tell(f"{row['name']}: {row['note']}")
 
 
-@app.command(epilog="Example: slamfeat weights get dinov2-vits14")
+@app.command(cls=Verb, epilog="Example: [bold]slamfeat weights get dinov2-vits14[/bold]")
 def get(
-    name: Annotated[str, typer.Argument(help="A name from `slamfeat weights list`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `slamfeat weights list`.")],
     force: Annotated[bool, typer.Option("--force", help="Fetch again even if stored.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -46,26 +47,25 @@ def get(
     from slamfeat.backbones.weights import get as get_weights
 
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=_messages, transient=True)
+    bar = Progress(*columns, console=messages, transient=True)
     task = bar.add_task(name, total=None)
 
-    def show(done: int, total: int | None) -> None:
+    def update(done: int, total: int | None) -> None:
         bar.start()  # only once there is something to show
         bar.update(task, completed=done, total=total)
 
-    def say(line: str) -> None:
-        _messages.print(line, highlight=False, soft_wrap=True)
-
     try:
-        get_weights(name, force=force, log=say, progress=show)
+        get_weights(name, force=force, log=say, progress=update)
     finally:
         bar.stop()
     _report([_describe(name)], as_json, "stored")
 
 
-@app.command(epilog="Example: slamfeat weights verify dinov2-vits14")
+@app.command(cls=Verb, epilog="Example: [bold]slamfeat weights verify dinov2-vits14[/bold]")
 def verify(
-    name: Annotated[str | None, typer.Argument(help="A backbone; all stored ones when left out.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A backbone; all stored ones when left out.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Recompute checksums and load strictly."""
@@ -107,9 +107,8 @@ def _report(rows: list[dict[str, Any]], as_json: bool, verb: str) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    console = Console()
     if not rows:
-        console.print("no weights are stored; get some: slamfeat weights get dinov2-vits14")
+        tell("no weights are stored; get some: slamfeat weights get dinov2-vits14")
     for row in rows:
         line = f"{row['name']}: {verb} in {row['path']} (from {row['source']}, sha256 {row['sha256']}). {row['note']}"
-        console.print(line.strip(), highlight=False, soft_wrap=True)
+        tell(line.strip())

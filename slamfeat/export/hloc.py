@@ -1,7 +1,8 @@
 """Features in an HDF5 file as hloc reads and writes them, resumable.
 
 A group an image, named by its path below the folder: `keypoints` (N, 2) pixels, `scores` (N,), `descriptors` (D, N),
-`image_size` (2,) as (W, H). Work goes on in OUT.part, which becomes OUT at the end; an interrupted run is taken up.
+`image_size` (2,) as (W, H). Features gather in OUT.part (see `journal`), which goes into OUT at the end; an interrupted
+run is taken up where it was, and more images can be added to a finished OUT.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 
 from slamfeat.config import to_dict
 from slamfeat.errors import InputError, OutputError
+from slamfeat.export.journal import Journal
+from slamfeat.files import atomic_path
 from slamfeat.types import Features
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
@@ -22,7 +25,7 @@ _PARTS = ("keypoints", "scores", "descriptors", "image_size")
 
 
 def image_files(path: Path) -> dict[str, Path]:
-    """Images below a folder (or the one image) by their name relative to it.
+    """Images below a folder (or the one image) by their name relative to it; hidden ones are left out.
 
     Raises:
         InputError: nothing there, or no images in it.
@@ -31,32 +34,35 @@ def image_files(path: Path) -> dict[str, Path]:
         return {path.name: path}
     if not path.is_dir():
         raise InputError(f"no such file or folder: {path}; check the path")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    found = {file.relative_to(path): file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES}
+    files = {
+        name.as_posix(): file
+        for name, file in sorted(found.items())
+        if file.is_file() and not any(part.startswith(".") for part in name.parts)
+    }
     if not files:
         raise InputError(f"{path}: holds no images ({', '.join(SUFFIXES)}); check the path")
-    return {file.relative_to(path).as_posix(): file for file in files}
+    return files
 
 
 class FeatureStore:
-    """Context manager over the HDF5 file; on leaving, also after an error, finished images are safe."""
+    """Context manager that gathers features and writes them to `out` when it is left without an error."""
 
     def __init__(self, out: Path, config: Any, overwrite: bool = False) -> None:
-        """Go on with `out` or `out`.part where there is one, or begin.
+        """Go on with `out` and `out`.part where there are any, or begin.
 
         Raises:
             InputError: an existing file is damaged or was made with other settings.
             OutputError: the folder cannot be written.
         """
-        self.out, self.part = out, out.with_name(out.name + ".part")
-        self._settings = json.dumps({"weights": config.weights, **to_dict(config.frontend)}, sort_keys=True)
-        self._begin(overwrite)
-        self._file = self._open()
-        held = self._file.attrs.get("settings")
-        if held is None:
-            self._file.attrs["settings"] = held = self._settings
-        if held != self._settings:
-            self._file.close()
-            raise InputError(f"{out} was made with other settings; choose another --out, or pass --overwrite")
+        if out.is_dir():
+            raise OutputError(f"{out} is a folder; give --out the name of a file, such as {out / 'feats.h5'}")
+        part = out.with_name(out.name + ".part")
+        self.out, self._settings = out, _settings(config)
+        if overwrite and part.is_file():
+            part.unlink()
+        self._held = set() if overwrite else _held_names(out, self._settings)
+        self._journal = Journal(part, self._settings)
 
     def __enter__(self) -> Self:
         return self
@@ -64,12 +70,18 @@ class FeatureStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        if kind is None:
-            self.part.replace(self.out)
+        try:
+            if kind is None and self._journal.names:
+                self._publish()
+                self._journal.discard()
+        finally:
+            if self._journal.names and self._journal.path.exists():
+                self._journal.close()
+            else:
+                self._journal.discard()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._file and all(part in self._file[name] for part in _PARTS)
+        return name in self._held or name in self._journal.names
 
     def write(self, name: str, features: Features) -> int:
         """Store the first image of `features`; returns its number of keypoints.
@@ -84,35 +96,58 @@ class FeatureStore:
             "descriptors": features.descriptors[0][keep].t(),
             "image_size": features.image_size[0],
         }
-        try:
-            if name in self._file:
-                del self._file[name]
-            group = self._file.create_group(name)
-            for key, value in values.items():
-                group.create_dataset(key, data=np.asarray(value.detach().cpu()))
-            self._file.flush()
-        except OSError as error:
-            raise OutputError(f"cannot write {self.part}: {error}; free space and run again to go on") from error
+        self._journal.append(name, {key: np.asarray(value.detach().cpu()) for key, value in values.items()})
         return int(keep.sum())
 
-    def _begin(self, overwrite: bool) -> None:
-        try:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            if overwrite:
-                self.part.unlink(missing_ok=True)
-                self.out.unlink(missing_ok=True)
-            elif self.out.exists() and not self.part.exists():
-                self.out.replace(self.part)
-        except OSError as error:
-            raise OutputError(f"cannot write {self.out}: {error.strerror}; choose another --out") from error
-
-    def _open(self) -> Any:
+    def _publish(self) -> None:
+        """A new HDF5 file of what `out` held and what was gathered, put in its place at once."""
         import h5py
 
-        existed = self.part.exists()
-        try:
-            return h5py.File(self.part, "a")
-        except OSError as error:
-            if existed:
-                raise InputError(f"{self.part} is damaged; delete it, or pass --overwrite to begin anew") from error
-            raise OutputError(f"cannot write {self.part}: permission denied; choose another --out") from error
+        with atomic_path(self.out) as temporary:
+            try:
+                with h5py.File(temporary, "w") as file:
+                    file.attrs["settings"] = self._settings
+                    self._copy_held(file)
+                    for name in self._journal.names:
+                        group = file.create_group(name)
+                        for key, value in self._journal.read(name).items():
+                            group.create_dataset(key, data=value)
+            except RuntimeError as error:  # how h5py reports a failed write when it closes the file
+                raise OutputError(f"cannot write {self.out}: {error}; free space and run again to go on") from error
+
+    def _copy_held(self, file: Any) -> None:
+        import h5py
+
+        if not self._held:
+            return
+        with h5py.File(self.out, "r") as old:
+            for name in sorted(self._held - set(self._journal.names)):
+                old.copy(old[name], file.require_group(str(Path(name).parent)), Path(name).name)
+
+
+def _settings(config: Any) -> str:
+    """What the features depend on, to be compared when a file is taken up."""
+    return json.dumps({"weights": config.weights, **to_dict(config.frontend)}, sort_keys=True)
+
+
+def _held_names(out: Path, settings: str) -> set[str]:
+    """Complete images in an existing HDF5 file."""
+    import h5py
+
+    if not out.exists():
+        return set()
+    names: set[str] = set()
+
+    def look(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Group) and all(part in item for part in _PARTS):
+            names.add(name)
+
+    try:
+        with h5py.File(out, "r") as file:
+            held = file.attrs.get("settings")
+            file.visititems(look)
+    except (OSError, RuntimeError, KeyError) as error:
+        raise InputError(f"{out} is damaged; delete it, or pass --overwrite to begin anew") from error
+    if held != settings:
+        raise InputError(f"{out} was made with other settings; choose another --out, or pass --overwrite")
+    return names

@@ -38,8 +38,8 @@ class FrontendConfig:
     fit: str = "crop"
     sampling: str = "bilinear"
     center: bool = True
-    local: str = "none"
-    local_weight: float = 0.5
+    local: str = "sift"
+    local_weight: float = 0.7
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     matcher: MatcherConfig = field(default_factory=MatcherConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

@@ -30,10 +30,11 @@ class MatcherConfig:
         temperature: of the dual softmax.
         gate: share of the other image's keypoints whose tokens are most alike that may be matched; 1 for all.
             Descriptors decide among them.
-        neighbours: "guided": keypoints whose median displacement replaces a token's own; 1 for none.
+        neighbours: matched keypoints around an unmatched one whose median displacement is where the refiner looks for
+            it ("guided": which also replaces a token's own displacement); 1 for none.
     """
 
-    method: str = "guided"
+    method: str = "mutual"
     radius: float = 0.0
     min_similarity: float = 0.0
     temperature: float = 0.05

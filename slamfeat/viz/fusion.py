@@ -14,6 +14,7 @@ from slamfeat.geometry.se3 import invert
 from slamfeat.types import Camera, Trajectory
 
 _FUSED_FRAMES = 200
+_SUFFIXES = (".ply", ".obj", ".glb")
 
 
 def import_open3d() -> Any:
@@ -32,6 +33,21 @@ def import_open3d() -> Any:
     return open3d
 
 
+def check_fusion(sequence: Sequence, mode: str, path: Path) -> None:
+    """What `fuse_rgbd` would refuse, to be asked before an hour of tracking.
+
+    Raises:
+        InputError: the sequence has no depth, or the run does not use it.
+        OutputError: a file name that does not end in .ply, .obj or .glb.
+        MissingDependencyError: open3d does not load.
+    """
+    if mode != "rgbd" or "rgbd" not in sequence.modes:
+        raise InputError(f"{sequence.path}: a mesh needs a run with depth; use --mode rgbd, or leave out --ply")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise OutputError(f"cannot write {path}: a mesh's name must end in one of {', '.join(_SUFFIXES)}")
+    import_open3d()
+
+
 def fuse_rgbd(
     sequence: Sequence, trajectory: Trajectory, path: Path, voxel_m: float = 0.01, max_depth_m: float = 4.0
 ) -> None:
@@ -45,11 +61,10 @@ def fuse_rgbd(
         max_depth_m: depth beyond this is not fused.
 
     Raises:
-        InputError: the sequence has no depth.
-        MissingDependencyError: open3d does not load.
+        OutputError: the file cannot be written.
+        InputError, MissingDependencyError: see `check_fusion`.
     """
-    if "rgbd" not in sequence.modes:
-        raise InputError(f"{sequence.path}: has no depth to fuse; leave out --ply")
+    check_fusion(sequence, "rgbd", path)
     o3d = import_open3d()
     volume = o3d.pipelines.integration.ScalableTSDFVolume(
         voxel_length=voxel_m, sdf_trunc=4 * voxel_m,
@@ -64,7 +79,7 @@ def fuse_rgbd(
     mesh.compute_vertex_normals()
     with atomic_path(path) as temporary:
         if not o3d.io.write_triangle_mesh(str(temporary), mesh):
-            raise OutputError(f"cannot write {path}; its name must end in .ply, .obj or .glb")
+            raise OutputError(f"cannot write {path}; free space or choose another place")
 
 
 def _rgbd(o3d: Any, image: Any, depth: Any, camera: Camera, max_depth_m: float) -> Any:

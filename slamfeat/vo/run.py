@@ -1,24 +1,25 @@
-"""Run odometry over a sequence, evaluate it, and write the run folder."""
+"""Run odometry over a sequence and evaluate it."""
 
 from __future__ import annotations
 
-import json
-import math
+import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from slamfeat.data import Sequence
 from slamfeat.errors import InputError
 from slamfeat.eval import TrajectoryMetrics, evaluate
-from slamfeat.eval.trajectory import Align
-from slamfeat.files import write_text
+from slamfeat.eval.alignment import Align
 from slamfeat.types import Frame, Trajectory
 from slamfeat.vo.odometry import FrameReport, Odometry
+from slamfeat.vo.runfolder import plain
+
+log = logging.getLogger("slamfeat")
 
 Progress = Callable[[FrameReport], None]
 
@@ -65,7 +66,11 @@ class RunResult:
 
 
 def run_odometry(
-    sequence: Sequence, odometry: Odometry, align: str = "auto", progress: Progress | None = None
+    sequence: Sequence,
+    odometry: Odometry,
+    align: str = "auto",
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> RunResult:
     """Track every frame of `sequence` and evaluate the trajectory where there is ground truth.
 
@@ -76,25 +81,41 @@ def run_odometry(
         odometry: fresh.
         align: "sim3", "se3", "none", or "auto": see `default_alignment`.
         progress: called after each frame.
+        stop: asked after each frame; true ends the tracking as Ctrl-C does, but never in the middle of a frame.
 
     Raises:
-        InputError: no frame could be tracked.
+        InputError: no frame could be tracked, or an unknown word for `align`.
+        KeyboardInterrupt: interrupted before two frames were tracked.
     """
-    seconds, interrupted = 0.0, False
-    try:
-        for frame in sequence:
-            seconds += _timed_track(odometry, frame)
-            if progress:
-                progress(odometry.reports[-1])
-    except KeyboardInterrupt:
-        interrupted = True
+    check_align(align)
+    seconds, interrupted = _track_all(sequence, odometry, progress, stop)
     total = len(odometry.reports) + len(sequence.skipped)
     if len(odometry.trajectory) < 2:
-        reason = next((r.reason for r in odometry.reports if r.reason), "too few readable frames")
-        raise InputError(f"{sequence.path}: {len(odometry.trajectory)} of {total} frames tracked ({reason})")
+        if interrupted:
+            raise KeyboardInterrupt
+        raise InputError(f"{sequence.path}: {_why_not(odometry, total)}")
     metrics, note = _evaluate(odometry, sequence.groundtruth, align, total)
     skipped = [f"{item.path}: {item.reason}" for item in sequence.skipped]
     return RunResult(odometry.trajectory, odometry.reports, skipped, total, seconds, metrics, note, interrupted)
+
+
+def check_align(align: str) -> None:
+    """Raise InputError unless `align` is a word that `run_odometry` knows."""
+    known = (*get_args(Align), "auto")
+    if align not in known:
+        raise InputError(f"unknown alignment '{align}'; use --align {', '.join(known[:-1])} or auto")
+
+
+def usable_scale(scale: str, sequence: Sequence) -> str:
+    """The scale to ask `build_odometry` for: "auto" must not mean ground truth that has no pose near any frame."""
+    truth = sequence.groundtruth
+    if scale != "auto" or truth is None:
+        return scale
+    times = sequence.timestamps
+    if times[-1] >= truth.timestamps[0] and times[0] <= truth.timestamps[-1]:
+        return scale
+    log.warning("%s: the ground truth does not overlap the frames in time; it gives no scale", sequence.path)
+    return "propagated"
 
 
 def default_alignment(odometry: Odometry) -> str:
@@ -105,7 +126,7 @@ def default_alignment(odometry: Odometry) -> str:
 def summary(result: RunResult, sequence: str, odometry: Odometry, out: Path | None) -> dict[str, Any]:
     """The closing table as a flat dict, None where there is no ground truth; units are in the names."""
     metrics = result.metrics
-    return {
+    row = {
         "sequence": sequence,
         "frontend": odometry.frontend.name,
         "mode": odometry.mode,
@@ -125,24 +146,34 @@ def summary(result: RunResult, sequence: str, odometry: Odometry, out: Path | No
         "fps": result.fps,
         "ms": result.ms,
         "note": result.note,
+        "interrupted": result.interrupted,
         "out": str(out) if out else None,
     }
+    return cast(dict[str, Any], plain(row))
 
 
-def write_run(
-    out: Path, config_yaml: str, result: RunResult, row: dict[str, Any], groundtruth: Trajectory | None
-) -> None:
-    """Write the files of `slamfeat.vo.runfolder`, but for run.log, which grows during the run."""
-    from slamfeat.viz.plots import plot_trajectory
-    from slamfeat.viz.report import run_report
+def _track_all(
+    sequence: Sequence, odometry: Odometry, progress: Progress | None, stop: Callable[[], bool] | None
+) -> tuple[float, bool]:
+    """Seconds spent in the odometry, and whether it was stopped before the end."""
+    seconds = 0.0
+    try:
+        for frame in sequence:
+            seconds += _timed_track(odometry, frame)
+            if progress:
+                progress(odometry.reports[-1])
+            if stop and stop():
+                return seconds, True
+    except KeyboardInterrupt:
+        return seconds, True
+    return seconds, False
 
-    write_text(out / "config.yaml", config_yaml)
-    result.trajectory.save(out / "trajectory.tum")
-    _every_frame(result).save(out / "trajectory.kitti")
-    write_text(out / "frames.jsonl", "".join(json.dumps(_plain(asdict(r))) + "\n" for r in result.reports))
-    plot_trajectory(result.trajectory, groundtruth, row, out / "trajectory.png")
-    write_text(out / "report.html", run_report(row, result.reports, out / "trajectory.png"))
-    write_text(out / "metrics.json", json.dumps(_plain(row), indent=2) + "\n")
+
+def _why_not(odometry: Odometry, total: int) -> str:
+    reasons = [report.reason for report in odometry.reports if report.reason]
+    why = max(reasons, key=reasons.count) if reasons else "too few readable frames"
+    advice = "check the images and their calibration" if total > 2 else "give at least three frames"
+    return f"only {len(odometry.trajectory)} of {total} frames tracked ({why}); {advice}"
 
 
 def _timed_track(odometry: Odometry, frame: Frame) -> float:
@@ -162,23 +193,3 @@ def _evaluate(
     except InputError as error:
         return None, f"not evaluated: {error}"
     return metrics, metrics.note
-
-
-def _every_frame(result: RunResult) -> Trajectory:
-    """All frames that were read; lost ones repeat the last pose, since KITTI's format has no times."""
-    known = dict(zip(result.trajectory.timestamps.tolist(), result.trajectory.poses, strict=True))
-    pose, times, poses = np.eye(4), [], []
-    for report in result.reports:
-        pose = known.get(report.timestamp, pose)
-        times.append(report.timestamp)
-        poses.append(pose)
-    return Trajectory(np.array(times), np.array(poses))
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: it becomes null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
