@@ -1,6 +1,6 @@
 """Odometry of slamfeat and of OpenCV's ORB and SIFT on the same frames, through the same code.
 
-    python benchmarks/odometry.py ../shared/data/kitti/00_first200:mono ... --out benchmarks/results/odometry
+    python -m benchmarks.odometry ../shared/data/kitti/00_first200:mono ... --out benchmarks/results/odometry
 
 Writes OUT.json and OUT.md. Each DATA is a path, a colon, and a mode. Done combinations are kept in OUT.json and skipped
 when the command is run again with the same settings, so an interrupted sweep goes on where it stopped.
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="settings such as frontend.num_keypoints=512")
     given = parser.parse_args()
     config = load_config(PipelineConfig, None, given.set)
-    facts = header("python benchmarks/odometry.py " + " ".join(sys.argv[1:]))
+    facts = header("python -m benchmarks.odometry " + " ".join(sys.argv[1:]))
     store = given.out.with_suffix(".json")
     done: dict[str, Any] = json.loads(store.read_text())["rows"] if store.exists() else {}
     for data in given.data:

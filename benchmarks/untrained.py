@@ -1,6 +1,6 @@
 """What was tried for description and matching without training, measured on train-split data.
 
-    python benchmarks/untrained.py ../shared/data --out benchmarks/results/untrained
+    python -m benchmarks.untrained ../shared/data --out benchmarks/results/untrained
 
 Pairs: TUM fr1/rpy at gaps of 1, 4, 8 and 16 frames (rotation error only: the camera turns, so that the direction of
 translation is not observable), ngp fox at gaps of 1, 2 and 4 (larger of rotation and direction error), and Kodak
@@ -246,7 +246,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="rows to run")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    facts = header("python benchmarks/untrained.py " + " ".join(sys.argv[1:]))
+    facts = header("python -m benchmarks.untrained " + " ".join(sys.argv[1:]))
     dtype = torch.bfloat16 if given.bf16 else torch.float32
     backbone = TokenCache(load_backbone(given.weights, dtype=dtype))
     store = given.out.with_suffix(".json")

@@ -80,7 +80,8 @@ def sample_path() -> Path:
 def _draw_pair(sequence: Sequence, frontend: Frontend, out: Path) -> list[Path]:
     """Grid and matches of two frames that lie a quarter of a second apart."""
     from slamfeat.cli.match import match_images
-    from slamfeat.viz.pairs import plot_grid, plot_pair
+    from slamfeat.viz.grid import plot_grid
+    from slamfeat.viz.pairs import plot_pair
 
     gap = min(_GAP, len(sequence) - 1)
     images = sequence[0].image, sequence[gap].image

@@ -41,20 +41,26 @@ def match_command(
 ) -> None:
     """Match two images; inliers are those that agree on one fundamental matrix (MAGSAC++, 1 px)."""
     from slamfeat.image import read_image
+    from slamfeat.viz.figure import check_picture
     from slamfeat.vo.pipeline import build_frontend
 
+    for picture in filter(None, (save, save_grid)):
+        check_picture(picture)
     images = read_image(image_a), read_image(image_b)
     frontend = build_frontend(pipeline_config(recipe, overrides, weights))
     row, features, matches, inliers = match_images(frontend, images, (str(image_a), str(image_b)))
     if save:
         from slamfeat.viz.pairs import plot_pair
 
-        heading = f"{frontend.name}: {row['matches']} matches, {row['inliers']} agree on one motion"
+        heading = (
+            f"{image_a.name} and {image_b.name} · {frontend.name}: {row['matches']} matches, "
+            f"{row['inliers']} agree on one motion"
+        )
         plot_pair(*images, features, matches, save, inliers, heading)
     if save_grid:
-        from slamfeat.viz.pairs import plot_grid
+        from slamfeat.viz.grid import plot_grid
 
-        plot_grid(images[0], features, save_grid, str(image_a))
+        plot_grid(images[0], features, save_grid, image_a.name)
     show([row], COLUMNS, as_json)
     for picture in (save, save_grid):
         if picture and not as_json:

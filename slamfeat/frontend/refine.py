@@ -79,7 +79,8 @@ def refine_points(
     if config.method == "none" or len(points0) == 0:
         ones = torch.ones(len(points0), device=points0.device)
         return points1, ones, ones.bool()
-    images = gray0.cpu().numpy(), gray1.cpu().numpy()
+    image0 = gray0.cpu().numpy()
+    images = (even_contrast(image0) if config.normalize else image0), gray1.cpu().numpy()
     start, coarse = (p.detach().cpu().numpy().astype(np.float32) for p in (points0, points1))
     attempt = _attempt(images, start, coarse, plane_warp(start, coarse, _COARSE_PX), config)
     for _ in range(config.passes - 1):
@@ -103,10 +104,10 @@ class _Attempt:
 
 
 def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, config: RefineConfig) -> _Attempt:
-    """Track from `guess`, with the second image seen through `warp`."""
+    """Track from `guess`, with the second image seen through `warp`; the first has even contrast already."""
     image0, image1 = images[0], _undo(images[1], warp, images[0].shape)
     if config.normalize:  # after the warp, so that both windows cover the same part of the scene
-        image0, image1 = even_contrast(image0), even_contrast(image1)
+        image1 = even_contrast(image1)
     found, forward = _track(image0, image1, start, _map(_inverse(warp), guess), config)
     home, backward = _track(image1, image0, found, start, config)
     kept = forward & backward & (np.linalg.norm(home - start, axis=1) < config.max_return)

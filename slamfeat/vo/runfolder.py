@@ -87,7 +87,7 @@ def write_run(
     _every_frame(result).save(folder / "trajectory.kitti")
     write_text(folder / "frames.jsonl", "".join(json.dumps(plain(asdict(r))) + "\n" for r in result.reports))
     plot_trajectory(result.trajectory, groundtruth, row, folder / "trajectory.png")
-    write_text(folder / "report.html", run_report(row, result.reports, folder / "trajectory.png"))
+    write_text(folder / "report.html", run_report(row, result.reports, folder / "trajectory.png", config_yaml))
     write_text(folder / "metrics.json", json.dumps(row, indent=2) + "\n")
 
 
