@@ -119,7 +119,7 @@ def posed_pairs(data: Path) -> list[PosedPair]:
     """All pairs of the two sequences."""
     sources = (
         ("tum/rgbd_dataset_freiburg1_rpy_first60", "fr1", (1, 4, 8, 16), 2, True),
-        ("handheld/ngp_fox_50", "fox", (1, 2, 4), 1, False),
+        ("handheld/ngp_fox_50", "fox", (1, 2, 4, 8), 1, False),
     )
     pairs = []
     for folder, name, gaps, step, turning in sources:

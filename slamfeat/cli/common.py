@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from slamfeat.vo.pipeline import PipelineConfig
@@ -44,11 +44,22 @@ class Verb(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, switches without a type."""
-        params = super().get_params(ctx)
-        for param in params:
-            if getattr(param, "is_flag", False):
-                param.metavar = ""
-        return list(params)
+        return _plain_switches(super().get_params(ctx))
+
+
+class Verbs(TyperGroup):
+    """A group of verbs, with the same help."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, switches without a type."""
+        return _plain_switches(super().get_params(ctx))
+
+
+def _plain_switches(params: Any) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return list(params)
 
 
 def pipeline_config(recipe: Path | None, overrides: list[str] | None, weights: str | None) -> PipelineConfig:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from slamfeat.cli.common import Json, console
+from slamfeat.cli.common import Json, console, tell
 
 EXAMPLES = "Example: [bold]slamfeat doctor --json[/bold]"
 _PACKAGES = ("torch", "opencv-python", "kornia", "numpy", "scipy", "pycolmap", "evo", "open3d", "safetensors")
@@ -25,10 +25,10 @@ def doctor_command(as_json: Json = False) -> None:
         return
     table = Table(show_header=False)
     for key, value in facts.items():
-        table.add_row(key, ", ".join(value) if isinstance(value, list) else str(value))
+        table.add_row(key, (", ".join(value) or "none") if isinstance(value, list) else str(value))
     console.print(table)
     for line in advice or ["nothing to mend"]:
-        console.print(f"• {line}", highlight=False, soft_wrap=True)
+        tell(f"• {line}")
 
 
 def examine() -> tuple[dict[str, Any], list[str]]:
@@ -53,7 +53,7 @@ def examine() -> tuple[dict[str, Any], list[str]]:
         **{package: _version(package, advice) for package in _PACKAGES},
         "open3d loads": _open3d_loads(advice),
         "default weights": "shipped" if DEFAULT_WEIGHTS.exists() else "missing",
-        "stored weights": stored or "none",
+        "stored weights": stored,
         "weights folder": str(store.weights_folder()),
     }
     if not DEFAULT_WEIGHTS.exists():

@@ -11,17 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from slamfeat.cli import demo, doctor, eval, extract, match, run, weights
-from slamfeat.cli.common import Verb, messages, say
+from slamfeat.cli.common import Verb, Verbs, messages, say
 from slamfeat.errors import SlamfeatError
 
 # What the machine refuses is not a bug of ours; any other OSError is, and keeps its traceback.
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-class _Root(TyperGroup):
+class _Root(Verbs):
     """Turns the errors that users may meet into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -59,7 +58,7 @@ app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.doctor_command)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and leave.", metavar="")) -> None:
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
     if version:
         from slamfeat import __version__
 

@@ -44,8 +44,8 @@ def match_command(
     from slamfeat.viz.figure import check_picture
     from slamfeat.vo.pipeline import build_frontend
 
-    for picture in filter(None, (save, save_grid)):
-        check_picture(picture)
+    for target in filter(None, (save, save_grid)):
+        check_picture(target)
     images = read_image(image_a), read_image(image_b)
     frontend = build_frontend(pipeline_config(recipe, overrides, weights))
     row, features, matches, inliers = match_images(frontend, images, (str(image_a), str(image_b)))

@@ -46,11 +46,17 @@ def run_command(
                             "camera index.")
     ],
     overrides: Overrides = None,
-    mode: Annotated[str, typer.Option(help="mono, rgbd, or auto: rgbd where there is depth.")] = "auto",
+    mode: Annotated[str, typer.Option(metavar="MODE", help="mono, rgbd, or auto: rgbd where there is depth.")] = "auto",
     scale: Annotated[
-        str, typer.Option(help="Monocular step length: groundtruth (a pair at a time), propagated, or auto.")
+        str,
+        typer.Option(
+            metavar="SCALE",
+            help="Step lengths of a monocular run: groundtruth (a pair at a time), propagated, or auto.",
+        ),
     ] = "auto",
-    align: Annotated[str, typer.Option(help="sim3, se3, none, or auto: se3 where the scale is known.")] = "auto",
+    align: Annotated[
+        str, typer.Option(metavar="ALIGN", help="sim3, se3, none, or auto: se3 where the scale is known.")
+    ] = "auto",
     camera: Annotated[
         Path | None, typer.Option(metavar="FILE", help="calibration.json that overrides the data's own.")
     ] = None,
@@ -60,7 +66,7 @@ def run_command(
     ] = None,
     stride: Annotated[int, typer.Option(metavar="N", min=1, help="Take every n-th frame.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run folder; left out: runs/SEQUENCE_FRONTEND_MODE_TIME.")
+        Path | None, typer.Option(metavar="DIR", help="Run folder; left out, a new one in runs/.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in --out.")] = False,
     ply: Annotated[

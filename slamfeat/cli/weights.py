@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from slamfeat.cli.common import Json, Verb, messages, say, tell
+from slamfeat.cli.common import Json, Verb, Verbs, messages, say, tell
 
 EXAMPLES = "Start with: [bold]slamfeat weights list[/bold]"
 
-app = typer.Typer(no_args_is_help=True, help="List, get and verify the weights of the backbones.")
+app = typer.Typer(cls=Verbs, no_args_is_help=True, help="List, get and verify the weights of the backbones.")
 
 
 @app.command("list", cls=Verb, epilog="Example: [bold]slamfeat weights list --json[/bold]")

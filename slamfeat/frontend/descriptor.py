@@ -63,5 +63,10 @@ def root_sift(gray: Tensor, keypoints: Tensor, diameter: float) -> Tensor:
 
 
 def join(tokens: Tensor, local: Tensor, local_weight: float) -> Tensor:
-    """Descriptors whose dot product is the weighted mean of the two similarities, (B, K, C + D), unit length."""
+    """Descriptors whose dot product is the weighted mean of the two similarities, (B, K, C + D), unit length.
+
+    A part without weight is left out.
+    """
+    if local_weight in (0.0, 1.0):
+        return local if local_weight else tokens
     return torch.cat([tokens * (1 - local_weight) ** 0.5, local * local_weight**0.5], 2)

@@ -138,7 +138,7 @@ class Frontend:
         gray = (to_gray(batch) * 255).round().to(torch.uint8)
         descriptors = F.normalize(grid.sample(keypoints, cast(SampleMode, self.config.sampling)), dim=2)
         if self.config.local == "sift":
-            local = root_sift(gray, keypoints, diameter=self.cell / 2)
+            local = root_sift(gray, keypoints, diameter=self.backbone.patch_size / 2)
             descriptors = join(descriptors, local, self.config.local_weight)
         size = torch.tensor([batch.shape[-1], batch.shape[-2]], device=batch.device).expand(len(batch), 2)
         return Features(keypoints, scores, descriptors * valid[..., None], valid, size, grid, gray)

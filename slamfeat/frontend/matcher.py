@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -78,14 +79,27 @@ def forbid(similarity: Tensor, mask0: Tensor, mask1: Tensor, points0: Tensor, po
     return similarity.masked_fill(~allowed, _NEVER)
 
 
-def gate_by_tokens(similarity: Tensor, tokens0: Tensor, tokens1: Tensor, share: float) -> Tensor:
-    """Allow a pair only where each is among the `share` of the other image's keypoints most alike in tokens."""
-    alike = tokens0 @ tokens1.transpose(1, 2)
-    keep1 = max(1, int(share * alike.shape[2]))
-    keep0 = max(1, int(share * alike.shape[1]))
-    least0 = alike.topk(keep1, dim=2).values[..., -1:]
-    least1 = alike.topk(keep0, dim=1).values[:, -1:]
-    return similarity.masked_fill((alike < least0) | (alike < least1), _NEVER)
+def gate_by_tokens(
+    similarity: Tensor, tokens0: Tensor, tokens1: Tensor, mask0: Tensor, mask1: Tensor, share: float
+) -> Tensor:
+    """Allow a pair only where each is among the `share` of the other image's keypoints most alike in tokens.
+
+    Args:
+        similarity: (B, K0, K1) of the descriptors.
+        tokens0, tokens1: (B, K, C) of unit length.
+        mask0, mask1: (B, K) bool; empty slots do not count in the share.
+        share: in (0, 1].
+    """
+    alike = (tokens0 @ tokens1.transpose(1, 2)).masked_fill(~(mask0[:, :, None] & mask1[:, None]), -2.0)
+    far = (alike < _least_kept(alike, mask1, share)) | (alike < _least_kept(alike.transpose(1, 2), mask0, share).mT)
+    return similarity.masked_fill(far, _NEVER)
+
+
+def _least_kept(alike: Tensor, others: Tensor, share: float) -> Tensor:
+    """The likeness (B, K, 1) at which each row of `alike` has kept its share of the valid `others` (B, K1)."""
+    best = alike.topk(max(1, math.ceil(share * alike.shape[2])), dim=2).values
+    last = (others.sum(1) * share).ceil().long().clamp(1, best.shape[2]) - 1
+    return best.gather(2, last.view(-1, 1, 1).expand(-1, best.shape[1], 1))
 
 
 def look_up_in_grid(

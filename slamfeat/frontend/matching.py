@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from slamfeat.errors import InputError
 from slamfeat.frontend.config import FrontendConfig
@@ -59,8 +60,8 @@ def _descriptor_matches(features0: Features, features1: Features, config: Fronte
         similarity, features0.mask, features1.mask, features0.keypoints, features1.keypoints, settings.radius
     )
     if settings.gate < 1:
-        tokens0, tokens1 = (_grid(f).sample(f.keypoints) * f.mask[..., None] for f in (features0, features1))
-        similarity = gate_by_tokens(similarity, tokens0, tokens1, settings.gate)
+        tokens0, tokens1 = (F.normalize(_grid(f).sample(f.keypoints), dim=2) for f in (features0, features1))
+        similarity = gate_by_tokens(similarity, tokens0, tokens1, features0.mask, features1.mask, settings.gate)
     indices, best = mutual_nearest(similarity)
     good = best >= settings.min_similarity
     if settings.method == "dual_softmax":

@@ -56,8 +56,19 @@ def test_empty_slots_and_far_points_never_match() -> None:
 
 def test_gate_keeps_each_ones_likest_tokens() -> None:
     tokens = F.one_hot(torch.arange(4), 4).float()[None]
-    gated = gate_by_tokens(torch.zeros(1, 4, 4), tokens, tokens, share=0.25)
+    full = torch.ones(1, 4, dtype=torch.bool)
+    gated = gate_by_tokens(torch.zeros(1, 4, 4), tokens, tokens, full, full, share=0.25)
     assert torch.equal(gated[0] > -1, torch.eye(4, dtype=torch.bool))
+    assert (gate_by_tokens(torch.zeros(1, 4, 4), tokens, tokens, full, full, share=1.0) == 0).all()
+
+
+def test_gate_counts_only_filled_slots() -> None:
+    """With two of four slots filled, half of them is one."""
+    tokens = F.one_hot(torch.arange(4), 4).float()[None]
+    half = torch.tensor([[True, True, False, False]])
+    gated = gate_by_tokens(torch.zeros(1, 4, 4), tokens, -tokens, half, half, share=0.5)
+    allowed = (gated[0] > -1)[:2, :2]
+    assert torch.equal(allowed, ~torch.eye(2, dtype=torch.bool))
 
 
 def grid_of(tokens: torch.Tensor) -> PatchGrid:
