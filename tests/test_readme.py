@@ -49,7 +49,9 @@ def test_python_blocks_run_one_after_the_other(
 def test_every_verb_of_the_readme_exists() -> None:
     from slamfeat.cli.main import app
 
-    verbs = {shlex.split(line)[1] for block in blocks("sh") for line in block.splitlines() if line.startswith("slamfeat ")}
+    verbs = {
+        shlex.split(line)[1] for block in blocks("sh") for line in block.splitlines() if line.startswith("slamfeat ")
+    }
     assert verbs >= {"demo", "run", "match", "extract", "eval", "weights", "doctor"}
     for verb in verbs:
         result = CliRunner().invoke(app, [verb, "--help"])

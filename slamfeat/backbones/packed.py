@@ -68,7 +68,7 @@ def unpack(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     state, metadata = read_checkpoint(Path(path))
     if not is_packed(metadata):
         raise WeightsError(f"{path}: not a packed backbone; make one with python -m slamfeat.backbones.packed")
-    check_digest(state, metadata, path)
+    check_digest(state, metadata, Path(path))
     return unpack_tensors(state), metadata
 
 

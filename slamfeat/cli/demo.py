@@ -44,8 +44,9 @@ def demo_command(
     for mode in ("rgbd", "mono"):
         say(f"{sequence.name}: {len(sequence)} frames, {mode} …")
         row = run(
-            sequence, config, mode=mode, scale="auto", align="auto", out=out / mode, overwrite=True, frontend=frontend
-        )
+            sequence, config, mode=mode, scale="auto", align="auto", out=out / mode, overwrite=True, frontend=frontend,
+            repeat={"stop": frames},
+        )  # fmt: skip
         rows.append(row)
         if row["interrupted"]:
             raise typer.Exit(130)

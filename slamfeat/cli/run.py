@@ -101,7 +101,7 @@ def run(
     """
     from slamfeat.config import to_yaml
     from slamfeat.vo.pipeline import build_frontend
-    from slamfeat.vo.run import check_align, summary, usable_scale
+    from slamfeat.vo.run import check_align, summary
     from slamfeat.vo.runfolder import check_free, logging_to, point_latest, run_folder, write_run
     from slamfeat.vo.setup import build_odometry, choose_mode
 
@@ -111,7 +111,7 @@ def run(
     chosen = choose_mode(mode, sequence)
     view = _checked_view(sequence, chosen, ply)
     frontend = frontend or build_frontend(config)
-    odometry = build_odometry(frontend, view, chosen, usable_scale(scale, view), config.vo)
+    odometry = build_odometry(frontend, view, chosen, scale, config.vo)
     out = out or default_folder(sequence.name, frontend.name, chosen)
     command = command_line(sequence, {"mode": chosen, "scale": scale, "align": align, **(repeat or {})})
     with run_folder(out, overwrite) as folder:

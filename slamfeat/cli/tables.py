@@ -23,7 +23,8 @@ def show(rows: list[dict[str, Any]], columns: dict[str, str], as_json: bool, tit
         print(json.dumps(rows[0] if len(rows) == 1 else rows, indent=2))
         return
     flat = _flat(rows, columns, title)
-    if len(rows) > 1 and Measurement.get(console, console.options, flat).minimum <= console.width:
+    wanted = Measurement.get(console, console.options.update(width=10_000), flat).maximum
+    if len(rows) > 1 and wanted <= console.width:
         console.print(flat)
     else:
         for row in rows:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from slamfeat.backbones import Backbone, list_backbones, load_backbone
-from slamfeat.backbones.checkpoints import read_metadata
+from slamfeat.backbones.checkpoints import read_checkpoint, read_metadata
 from slamfeat.errors import ConfigError, WeightsError
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "assets" / "dinov2-vits14-int8.safetensors"
@@ -62,6 +62,7 @@ def _load_file(path: Path, device: torch.device, dtype: torch.dtype) -> Backbone
             (known for known in sorted(list_backbones(), key=len, reverse=True) if path.stem.startswith(known)), None
         )
     if name is None:
+        read_checkpoint(path)  # a damaged file is called damaged, not nameless
         raise WeightsError(
             f"{path}: does not say which backbone it is; rename it to NAME.safetensors with NAME one of "
             f"{', '.join(list_backbones())}, or use load_backbone(NAME, weights=...)"

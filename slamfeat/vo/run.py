@@ -106,18 +106,6 @@ def check_align(align: str) -> None:
         raise InputError(f"unknown alignment '{align}'; use --align {', '.join(known[:-1])} or auto")
 
 
-def usable_scale(scale: str, sequence: Sequence) -> str:
-    """The scale to ask `build_odometry` for: "auto" must not mean ground truth that has no pose near any frame."""
-    truth = sequence.groundtruth
-    if scale != "auto" or truth is None:
-        return scale
-    times = sequence.timestamps
-    if times[-1] >= truth.timestamps[0] and times[0] <= truth.timestamps[-1]:
-        return scale
-    log.warning("%s: the ground truth does not overlap the frames in time; it gives no scale", sequence.path)
-    return "propagated"
-
-
 def default_alignment(odometry: Odometry) -> str:
     """SE(3) where the scale is known (depth, or ground-truth scale a pair), Sim(3) otherwise."""
     return "sim3" if odometry.mode == "mono" and "ground-truth" not in odometry.scale_label else "se3"

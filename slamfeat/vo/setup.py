@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import cast, get_args
 
 from slamfeat.data import Sequence
@@ -10,6 +11,8 @@ from slamfeat.frontend.protocol import FeatureFrontend
 from slamfeat.vo.config import Mode, OdometryConfig
 from slamfeat.vo.odometry import Odometry
 from slamfeat.vo.scale import GroundTruthScale, PropagatedScale, ScaleSource
+
+log = logging.getLogger(__name__)
 
 
 def choose_mode(mode: str, sequence: Sequence) -> Mode:
@@ -43,8 +46,21 @@ def build_odometry(
     source: ScaleSource = PropagatedScale()
     if scale not in ("auto", "groundtruth", "propagated"):
         raise InputError(f"unknown scale '{scale}'; use groundtruth, propagated or auto")
+    scale = usable_scale(scale, sequence)
     if scale == "groundtruth" and sequence.groundtruth is None:
         raise InputError(f"{sequence.path}: has no ground truth to take the scale from; use --scale propagated")
     if mode == "mono" and scale != "propagated" and sequence.groundtruth is not None:
         source = GroundTruthScale(sequence.groundtruth)
     return Odometry(frontend, sequence.camera, mode, config, source)
+
+
+def usable_scale(scale: str, sequence: Sequence) -> str:
+    """The scale to ask `build_odometry` for: "auto" must not mean ground truth that has no pose near any frame."""
+    truth = sequence.groundtruth
+    if scale != "auto" or truth is None:
+        return scale
+    times = sequence.timestamps
+    if times[-1] >= truth.timestamps[0] and times[0] <= truth.timestamps[-1]:
+        return scale
+    log.warning("%s: the ground truth does not overlap the frames in time; it gives no scale", sequence.path)
+    return "propagated"

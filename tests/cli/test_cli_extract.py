@@ -145,7 +145,7 @@ def small_disk(size: int) -> Iterator[None]:
 
 
 def test_a_disk_that_fills_up_while_extracting(images: Path) -> None:
-    with small_disk(1_500_000):
+    with small_disk(500_000):
         assert_one_line(cli("extract", images, "--out", "a.h5"), "a.h5.part", "free space and run again to go on")
     assert not Path("a.h5").exists()
     row = cli_json("extract", images, "--out", "a.h5")

@@ -56,7 +56,7 @@ def test_no_figure_is_cut(width: int, capsys: pytest.CaptureFixture[str], monkey
 
     monkeypatch.setattr(tables.console, "_width", width)
     row = {"sequence": "a" * 60, "mode": "rgbd", "frontend": "dinov2-vits14", "tracked_percent": 99.666666,
-           "align": "sim3", "ate_rmse_m": 0.00012345, "rpe_trans_m": 12345.678, "rpe_rot_deg": 1.23456e-7,
+           "align": "sim3", "ate_rmse_m": 0.00012346, "rpe_trans_m": 12345.678, "rpe_rot_deg": 1.23456e-7,
            "fps": 10.666, "kitti_trans_percent": None}  # fmt: skip
     for columns in (demo.COLUMNS, run.COLUMNS):
         for rows in ([row], [row, row]):
