@@ -42,18 +42,21 @@ from slamfeat.image import read_image
 from slamfeat.types import Camera, Features
 
 PLAIN = ["refine.method=none"]
-TOKENS = ["local=none"]
-ONE_A_CELL = ["selector.splits=1", "selector.nms_radius=8"]
+TOKENS = ["local=none", "matcher.gate=1"]
+ONE_A_CELL = ["cell=14", "selector.splits=1", "selector.nms_radius=8"]
 ROWS: dict[str, list[str] | str] = {
     "OpenCV ORB": "orb",
     "OpenCV SIFT": "sift",
     "default": [],
-    "RootSIFT alone": ["local_weight=1"],
+    "RootSIFT alone": ["local_weight=1", "matcher.gate=1"],
+    "RootSIFT, gated by tokens": ["local_weight=1"],
+    "RootSIFT + tokens, not gated": ["matcher.gate=1"],
+    "gate 0.1": ["matcher.gate=0.1"],
+    "gate 0.4": ["matcher.gate=0.4"],
     "tokens alone": TOKENS,
     "tokens alone, guided": [*TOKENS, "matcher.method=guided"],
-    "tokens 0.15, RootSIFT 0.85": ["local_weight=0.85"],
+    "tokens 0.3, RootSIFT 0.7": ["local_weight=0.7"],
     "tokens 0.5, RootSIFT 0.5": ["local_weight=0.5"],
-    "RootSIFT, gated by tokens (best 20 %)": ["local_weight=1", "matcher.gate=0.2"],
     "dual softmax": ["matcher.method=dual_softmax"],
     "block 5": ["layers=[4]"],
     "block 7": ["layers=[6]"],
@@ -66,16 +69,19 @@ ROWS: dict[str, list[str] | str] = {
     "exposure not evened": ["refine.normalize=false"],
     "unmatched keypoints left out": ["matcher.neighbours=1"],
     "refinement window 15": ["refine.window=15"],
-    "one keypoint a cell": ONE_A_CELL,
+    "one keypoint a cell of 14 px": ONE_A_CELL,
     "Shi-Tomasi": ["selector.saliency=shi_tomasi", "selector.sigma=1.5"],
     "patch centres": ["selector.saliency=center"],
-    "cells of 21 px": ["cell=21", "selector.splits=3"],
-    "cells of 28 px": ["cell=28", "selector.splits=4"],
+    "cells of 14 px": ["cell=14"],
+    "cells of 21 px": ["cell=21"],
+    "cells of 42 px": ["cell=42"],
+    "cells of 14 px, block 5": ["cell=14", "layers=[4]"],
+    "cells of 14 px, block 12": ["cell=14", "layers=[11]"],
     "no refinement": PLAIN,
-    "no refinement, RootSIFT alone": ["local_weight=1", *PLAIN],
+    "no refinement, RootSIFT alone": ["local_weight=1", "matcher.gate=1", *PLAIN],
     "no refinement, tokens alone": [*TOKENS, *PLAIN],
-    "no refinement, tokens alone, one a cell": [*TOKENS, *ONE_A_CELL, *PLAIN],
-    "no refinement, tokens alone, one a cell, floor": [*TOKENS, *ONE_A_CELL, "sampling=floor", *PLAIN],
+    "no refinement, tokens alone, one a cell of 14 px": [*TOKENS, *ONE_A_CELL, *PLAIN],
+    "no refinement, tokens alone, one a cell of 14 px, floor": [*TOKENS, *ONE_A_CELL, "sampling=floor", *PLAIN],
 }
 
 

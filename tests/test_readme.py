@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 def test_python_blocks_run_one_after_the_other(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a folder with a.png and b.png, with `path` a sequence (its first frames) and `bgr` an image as OpenCV reads it."""
+    """In a folder with a.png and b.png; `path` is a sequence and `bgr` an image as OpenCV reads it."""
     monkeypatch.chdir(tmp_path)
     frames = sorted((sample / "rgb").iterdir())
     for name, frame in (("a.png", frames[0]), ("b.png", frames[4])):

@@ -61,7 +61,7 @@ def examine() -> tuple[dict[str, Any], list[str]]:
     if "dinov2-vits14" not in stored:
         advice.append("full-precision DINOv2 ViT-S/14: slamfeat weights get dinov2-vits14")
     if chosen == torch.float32:
-        advice.append("this processor has no bfloat16: larger cells are faster, for example frontend.cell=28")
+        advice.append("this processor has no bfloat16: larger cells are faster, for example frontend.cell=42")
     return facts, advice
 
 

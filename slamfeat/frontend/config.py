@@ -22,8 +22,8 @@ class FrontendConfig:
         layers: blocks of the backbone whose tokens are used, from 0; negative counts from the end. Several are joined.
             Empty for the block at three quarters of the published depth: the last ones know what a thing is, but less
             well where it is.
-        cell: pixels of the image that one patch covers; 0 takes the backbone's patch size. Larger cells show the
-            backbone a smaller image: fewer tokens, less time.
+        cell: pixels of the image that one patch covers; 0 for twice the backbone's patch size, the patch size for
+            an image at full resolution. Larger cells show the backbone a smaller image: fewer tokens, less time.
         fit: how the image is brought to whole cells: "crop", "pad" or "resize".
         sampling: how tokens are read at a keypoint: "bilinear" or "floor" (DINO-VO's lookup).
         center: subtract each image's mean token, which carries no position.
@@ -39,7 +39,7 @@ class FrontendConfig:
     sampling: str = "bilinear"
     center: bool = True
     local: str = "sift"
-    local_weight: float = 0.7
+    local_weight: float = 0.85
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     matcher: MatcherConfig = field(default_factory=MatcherConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

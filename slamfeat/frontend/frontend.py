@@ -74,7 +74,7 @@ class Frontend:
     @property
     def cell(self) -> int:
         """Pixels of the image that one patch covers."""
-        return self.config.cell or self.backbone.patch_size
+        return self.config.cell or 2 * self.backbone.patch_size
 
     def extract(
         self, image: ImageLike, num_keypoints: int | None = None, mask: NDArray[np.uint8] | None = None

@@ -39,7 +39,7 @@ class MatcherConfig:
     radius: float = 0.0
     min_similarity: float = 0.0
     temperature: float = 0.05
-    gate: float = 1.0
+    gate: float = 0.2
     neighbours: int = 9
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from slamfeat.errors import ConfigError
 
 Saliency = Literal["gradient", "shi_tomasi", "center"]
+_LEAST_SIDE = 7
 
 
 @dataclass
@@ -31,7 +32,8 @@ class SelectorConfig:
         nms_radius: of two peaks closer than this (pixels) the weaker is dropped.
         threshold: least saliency, as a fraction of the image's 99th percentile of cell peaks.
         floor: least saliency in absolute terms (grey levels in 0..1 a pixel), so that a black or flat image gives none.
-        splits: cells a patch is split into along each side (1: one keypoint a patch).
+        splits: parts a cell is split into along each side, each with its own keypoint (1: one keypoint a cell, as
+            DINO-VO); 0 for as many as leave 7 pixels to a side.
         coverage: regions along the longer image side that get an equal share of the K slots first; 0 for pure top-K.
         subpixel: fit a parabola to the saliency around the peak.
         border: keypoints keep this distance from the image border; pixels.
@@ -42,7 +44,7 @@ class SelectorConfig:
     nms_radius: float = 5.0
     threshold: float = 0.05
     floor: float = 0.002
-    splits: int = 2
+    splits: int = 0
     coverage: int = 8
     subpixel: bool = True
     border: int = 4
@@ -50,8 +52,8 @@ class SelectorConfig:
     def __post_init__(self) -> None:
         if self.saliency not in get_args(Saliency):
             raise ConfigError(f"unknown saliency '{self.saliency}'; use one of {', '.join(get_args(Saliency))}")
-        if self.splits < 1 or self.sigma <= 0 or self.nms_radius < 0 or self.coverage < 0 or self.border < 0:
-            raise ConfigError("selector: splits >= 1, sigma > 0, and nms_radius, coverage, border >= 0 are needed")
+        if self.splits < 0 or self.sigma <= 0 or self.nms_radius < 0 or self.coverage < 0 or self.border < 0:
+            raise ConfigError("selector: sigma > 0, and splits, nms_radius, coverage, border >= 0 are needed")
 
 
 def select_keypoints(
@@ -61,7 +63,7 @@ def select_keypoints(
 
     Args:
         gray: (B, 1, H, W) in [0, 1], H and W multiples of `cell`.
-        cell: side of a patch in pixels of `gray`.
+        cell: pixels of `gray` that one patch covers.
         count: slots K.
         config: see `SelectorConfig`.
         allowed: (B, 1, H, W) bool, False where no keypoint may lie.
@@ -72,10 +74,8 @@ def select_keypoints(
     Raises:
         ConfigError: `cell` cannot be split into `config.splits` equal parts.
     """
-    if cell % config.splits:
-        raise ConfigError(f"selector.splits={config.splits} does not divide the cell of {cell} pixels")
+    side = part_side(cell, config.splits)
     saliency = saliency_map(gray, config)
-    side = cell // config.splits
     usable = _without_border(saliency, config.border)
     if allowed is not None:
         usable = usable * allowed
@@ -90,6 +90,19 @@ def select_keypoints(
     if config.subpixel and config.saliency != "center":
         keypoints = keypoints + parabola_offset(saliency, keypoints) * mask[..., None]
     return keypoints, scores, mask
+
+
+def part_side(cell: int, splits: int) -> int:
+    """Pixels along a side of what one keypoint is chosen from; see `SelectorConfig.splits`.
+
+    Raises:
+        ConfigError: `cell` cannot be split into that many equal parts.
+    """
+    if splits == 0:
+        return next((side for side in range(_LEAST_SIDE, cell) if cell % side == 0), cell)
+    if cell % splits:
+        raise ConfigError(f"selector.splits={splits} does not divide the cell of {cell} pixels")
+    return cell // splits
 
 
 def saliency_map(gray: Tensor, config: SelectorConfig) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.selector import SelectorConfig, parabola_offset, saliency_map, select_keypoints
+from slamfeat.frontend.selector import SelectorConfig, parabola_offset, part_side, saliency_map, select_keypoints
 from slamfeat.image import fit_to_patch, to_gray
 
 CELL = 14
@@ -130,10 +130,15 @@ def test_shi_tomasi_agrees_with_opencv(photo: np.ndarray) -> None:
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.95
 
 
+@pytest.mark.parametrize(("cell", "side"), [(14, 7), (16, 8), (21, 7), (28, 7), (32, 8), (13, 13), (5, 5)])
+def test_parts_of_a_cell_are_at_least_seven_pixels_wide(cell: int, side: int) -> None:
+    assert part_side(cell, 0) == side
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ConfigError, match="laplace"):
         SelectorConfig(saliency="laplace")
     with pytest.raises(ConfigError, match="splits"):
-        SelectorConfig(splits=0)
+        SelectorConfig(splits=-1)
     with pytest.raises(ConfigError, match="does not divide"):
         select_keypoints(torch.rand(1, 1, 28, 28), 14, 5, SelectorConfig(splits=4))
