@@ -89,7 +89,7 @@ def estimate_relative_pose(
     confidence: float = 0.9999,
     max_iterations: int = 10_000,
     seed: int = 0,
-    estimator: str = "pycolmap",
+    estimator: str = "opencv",
 ) -> RelativePose | None:
     """Relative pose of two calibrated cameras by RANSAC on the essential matrix, polished on its inliers.
 
@@ -100,7 +100,9 @@ def estimate_relative_pose(
         confidence: of having drawn one sample without outliers.
         max_iterations: upper bound of RANSAC.
         seed: of the sampling.
-        estimator: "pycolmap" (LO-RANSAC) or "opencv" (MAGSAC++); either is followed by the same refinement.
+        estimator: "opencv" (MAGSAC++) or "pycolmap" (LO-RANSAC); either is followed by the same refinement. MAGSAC++
+            is the default because matches less exact than the threshold lead LO-RANSAC astray
+            (benchmarks/results/relative_pose.md).
 
     Returns:
         None if fewer than 8 matches agree on a pose.

@@ -27,7 +27,9 @@ class OdometryConfig:
         pnp_threshold_px: largest reprojection error of an inlier, RGB-D; pixels.
         max_depth_m: depth beyond this is not used.
         reset_after: lost frames in a row after which the current frame becomes the keyframe at the last known pose.
-        estimator: "pycolmap" (LO-RANSAC) or "opencv" (MAGSAC++).
+        estimator: of the essential matrix: "opencv" (MAGSAC++) or "pycolmap" (LO-RANSAC). Keypoints that are less
+            exact than the threshold make LO-RANSAC take a turn for a step, see benchmarks/results/relative_pose.md.
+        pnp_estimator: of the pose from depth: "pycolmap" or "opencv".
         seed: seed of the robust estimators.
     """
 
@@ -39,12 +41,14 @@ class OdometryConfig:
     pnp_threshold_px: float = 2.0
     max_depth_m: float = 10.0
     reset_after: int = 5
-    estimator: str = "pycolmap"
+    estimator: str = "opencv"
+    pnp_estimator: str = "pycolmap"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.estimator not in get_args(Estimator):
-            raise ConfigError(f"unknown estimator '{self.estimator}'; use one of {', '.join(get_args(Estimator))}")
+        for name in (self.estimator, self.pnp_estimator):
+            if name not in get_args(Estimator):
+                raise ConfigError(f"unknown estimator '{name}'; use one of {', '.join(get_args(Estimator))}")
         if min(self.keyframe_px, self.threshold_px, self.pnp_threshold_px, self.max_depth_m) <= 0:
             raise ConfigError("vo: keyframe_px, threshold_px, pnp_threshold_px and max_depth_m must be positive")
         if self.min_inliers < 6 or self.reset_after < 1:

@@ -56,7 +56,7 @@ def rgbd_motion(
         return None
     estimate = estimate_absolute_pose(
         xyz[known], points1[known], camera,
-        threshold_px=config.pnp_threshold_px, seed=config.seed, estimator=config.estimator,
+        threshold_px=config.pnp_threshold_px, seed=config.seed, estimator=config.pnp_estimator,
     )  # fmt: skip
     if estimate is None or estimate.num_inliers < config.min_inliers:
         return None
