@@ -15,7 +15,7 @@ REPO = Path(__file__).parent.parent
 
 def header(command: str) -> dict[str, str | int]:
     """Date, CPU, threads, torch build, commit (with + when the tree differs from it) and the command."""
-    commit = _git("rev-parse", "--short", "HEAD")
+    commit = _git("rev-parse", "--short", "HEAD") or "unknown"
     changed = "+" if _git("status", "--porcelain", "--untracked-files=no") else ""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -34,4 +34,4 @@ def header_line(facts: dict[str, str | int]) -> str:
 
 def _git(*words: str) -> str:
     done = subprocess.run(["git", *words], cwd=REPO, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    return done.stdout.strip()

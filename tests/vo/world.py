@@ -22,7 +22,10 @@ def make_points(seed: int = 0) -> np.ndarray:
 def make_path(steps: int = 20, step_m: float = 0.08) -> Trajectory:
     """A curve forward and to the right, turning a degree a frame."""
     poses = [
-        make_pose(Rotation.from_euler("y", 1.0 * i, degrees=True).as_matrix(), [step_m * i, 0.01 * i, step_m * i / 2])
+        make_pose(
+            Rotation.from_euler("y", 1.0 * i, degrees=True).as_matrix(),
+            [step_m * i, 0.01 * i + 0.002 * i * (i - 1), step_m * i / 2],
+        )
         for i in range(steps)
     ]
     return Trajectory(np.arange(steps) / 10.0, np.array(poses))
