@@ -51,37 +51,30 @@ ROWS: dict[str, list[str] | str] = {
     "RootSIFT alone": ["local_weight=1", "matcher.gate=1"],
     "RootSIFT, gated by tokens": ["local_weight=1"],
     "RootSIFT + tokens, not gated": ["matcher.gate=1"],
-    "gate 0.1": ["matcher.gate=0.1"],
-    "gate 0.4": ["matcher.gate=0.4"],
+    "tokens 0.5, RootSIFT 0.5": ["local_weight=0.5"],
     "tokens alone": TOKENS,
     "tokens alone, guided": [*TOKENS, "matcher.method=guided"],
-    "tokens 0.3, RootSIFT 0.7": ["local_weight=0.7"],
-    "tokens 0.5, RootSIFT 0.5": ["local_weight=0.5"],
-    "dual softmax": ["matcher.method=dual_softmax"],
-    "block 5": ["layers=[4]"],
-    "block 7": ["layers=[6]"],
-    "block 11": ["layers=[10]"],
-    "block 12": ["layers=[11]"],
-    "blocks 5 + 9": ["layers=[4,8]"],
-    "tokens not centred": ["center=false"],
-    "tokens looked up by floor": ["sampling=floor"],
-    "one pass of refinement": ["refine.passes=1"],
-    "exposure not evened": ["refine.normalize=false"],
-    "unmatched keypoints left out": ["matcher.neighbours=1"],
-    "refinement window 15": ["refine.window=15"],
-    "one keypoint a cell of 14 px": ONE_A_CELL,
-    "Shi-Tomasi": ["selector.saliency=shi_tomasi", "selector.sigma=1.5"],
-    "patch centres": ["selector.saliency=center"],
-    "cells of 14 px": ["cell=14"],
-    "cells of 21 px": ["cell=21"],
-    "cells of 42 px": ["cell=42"],
-    "cells of 14 px, block 5": ["cell=14", "layers=[4]"],
-    "cells of 14 px, block 12": ["cell=14", "layers=[11]"],
     "no refinement": PLAIN,
     "no refinement, RootSIFT alone": ["local_weight=1", "matcher.gate=1", *PLAIN],
     "no refinement, tokens alone": [*TOKENS, *PLAIN],
+    "one pass of refinement": ["refine.passes=1"],
+    "exposure not evened": ["refine.normalize=false"],
+    "unmatched keypoints left out": ["matcher.neighbours=1"],
+    "Shi-Tomasi": ["selector.saliency=shi_tomasi", "selector.sigma=1.5"],
+    "patch centres": ["selector.saliency=center"],
+    "tokens looked up by floor": ["sampling=floor"],
+    "tokens not centred": ["center=false"],
+    "block 5": ["layers=[4]"],
+    "block 12": ["layers=[11]"],
+    "dual softmax": ["matcher.method=dual_softmax"],
+    "gate 0.1": ["matcher.gate=0.1"],
+    "gate 0.4": ["matcher.gate=0.4"],
+    "refinement window 15": ["refine.window=15"],
+    "cells of 14 px": ["cell=14"],
+    "one keypoint a cell of 14 px": ONE_A_CELL,
     "no refinement, tokens alone, one a cell of 14 px": [*TOKENS, *ONE_A_CELL, *PLAIN],
     "no refinement, tokens alone, one a cell of 14 px, floor": [*TOKENS, *ONE_A_CELL, "sampling=floor", *PLAIN],
+    "cells of 21 px": ["cell=21"],
 }
 
 
@@ -268,9 +261,9 @@ def main() -> None:
         done[name] = {"method": name, **measure(frontend, given.data), "settings": settings, "made": facts}
         write_text(store, json.dumps({"header": facts, "rows": done}, indent=1) + "\n")
         Console(stderr=True).print(done[name])
-    rows = [done[name] for name in ROWS if name in done]
-    columns = [key for key in rows[0] if key not in ("settings", "made")]
-    write_text(given.out.with_suffix(".md"), f"{header_line(facts)}\n\n{markdown_table(rows, columns=columns)}")
+        rows = [done[name] for name in ROWS if name in done]
+        columns = [key for key in rows[0] if key not in ("settings", "made")]
+        write_text(given.out.with_suffix(".md"), f"{header_line(facts)}\n\n{markdown_table(rows, columns=columns)}")
 
 
 if __name__ == "__main__":
