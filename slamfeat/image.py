@@ -22,7 +22,7 @@ ImageLike = str | Path | NDArray[np.uint8] | NDArray[np.float32] | Tensor
 FitPolicy = Literal["pad", "crop", "resize"]
 
 MIN_SIDE = 32
-"""Smallest accepted image side in pixels: two cells of any patch size, and room for a keypoint's neighbourhood."""
+"""Smallest accepted image side in pixels: room for a keypoint's neighbourhood."""
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -78,6 +78,7 @@ def to_batch(image: ImageLike) -> Tensor:
     Raises:
         ImageError: another shape, empty, values that are not finite or out of range, or a side under 32 pixels.
     """
+    _check_kind(image)
     if isinstance(image, str | Path):
         return _scaled(torch.from_numpy(read_image(image)).permute(2, 0, 1)[None], str(image))
     if isinstance(image, np.ndarray):
@@ -188,6 +189,13 @@ def _scaled(planes: Tensor, name: str) -> Tensor:
     else:
         raise ImageError(f"{name}: must be uint8 or float, got {planes.dtype}")
     return batch.expand(-1, 3, -1, -1)
+
+
+def _check_kind(image: object) -> None:
+    """OpenCV gives None for what it cannot read, and users pass it on."""
+    if not isinstance(image, str | Path | np.ndarray | Tensor):
+        kind = type(image).__name__
+        raise ImageError(f"an image must be a path, a numpy array or a tensor, got {kind}; was it read at all?")
 
 
 def _check_side(width: int, height: int, name: str) -> None:

@@ -93,10 +93,12 @@ class Frontend:
             ImageError: the image cannot be used, see `slamfeat.image.to_batch`.
         """
         batch = to_batch(image).to(self.backbone.device)
-        count = num_keypoints or self.config.num_keypoints
+        count = self.config.num_keypoints if num_keypoints is None else num_keypoints
+        if count < 1:
+            raise ConfigError(f"num_keypoints must be at least 1, got {count}")
         policy = cast(FitPolicy, self.config.fit)
         fitted, to_fitted = fit_to_patch(batch, self.cell, policy)
-        allowed = None if mask is None else _fit_mask(mask, batch, self.cell, policy)
+        allowed = _allowed(mask, batch, to_fitted, fitted)
         points, scores, valid = select_keypoints(to_gray(fitted), self.cell, count, self.config.selector, allowed)
         keypoints = to_fitted.inverse().apply(points)
         grid = self._grid(fitted, to_fitted)
@@ -151,10 +153,15 @@ def default_layer(backbone: Backbone) -> int:
     return min(depth * 3 // 4, backbone.depth) - 1
 
 
-def _fit_mask(mask: NDArray[np.uint8], batch: Tensor, cell: int, policy: FitPolicy) -> Tensor:
-    """(H, W) array to (1, 1, H', W') bool of the fitted image."""
+def _allowed(mask: NDArray[np.uint8] | None, batch: Tensor, to_fitted: PixelMap, fitted: Tensor) -> Tensor:
+    """(1, 1, H', W') bool: pixels of the fitted image that come from the image, and from inside the mask (H, W)."""
     height, width = batch.shape[-2:]
-    if mask.shape != (height, width):
+    if mask is not None and mask.shape != (height, width):
         raise InputError(f"mask is {mask.shape[::-1]} (W, H) but the image is {(width, height)}")
-    fitted, _ = fit_to_patch((np.asarray(mask) > 0).astype(np.float32), cell, policy)
-    return fitted[:, :1].to(batch.device) > 0.5
+    y, x = (torch.arange(side, device=batch.device, dtype=torch.float32) for side in fitted.shape[-2:])
+    source = to_fitted.inverse().apply(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)).round().long()
+    inside = ((source >= 0) & (source < source.new_tensor([width, height]))).all(-1)
+    if mask is not None:
+        wanted = torch.from_numpy(np.asarray(mask) > 0).to(batch.device)
+        inside &= wanted[source[..., 1].clamp(0, height - 1), source[..., 0].clamp(0, width - 1)]
+    return inside[None, None]

@@ -14,7 +14,7 @@ from slamfeat.errors import ConfigError
 from slamfeat.types import PatchGrid
 
 MatchMethod = Literal["guided", "mutual", "dual_softmax"]
-_NEVER = -1e4
+NEVER = -1e4
 
 
 @dataclass
@@ -61,7 +61,7 @@ def mutual_nearest(similarity: Tensor) -> tuple[Tensor, Tensor]:
     best, index1 = similarity.max(dim=2)
     index0 = similarity.argmax(dim=1)
     own = torch.arange(similarity.shape[1], device=similarity.device)
-    mutual = (index0.gather(1, index1) == own) & (best > _NEVER)
+    mutual = (index0.gather(1, index1) == own) & (best > NEVER)
     return torch.where(mutual, index1, -1), torch.where(mutual, best, 0.0)
 
 
@@ -76,7 +76,7 @@ def forbid(similarity: Tensor, mask0: Tensor, mask1: Tensor, points0: Tensor, po
     allowed = mask0[:, :, None] & mask1[:, None]
     if radius > 0:
         allowed = allowed & (torch.cdist(points0, points1) <= radius)
-    return similarity.masked_fill(~allowed, _NEVER)
+    return similarity.masked_fill(~allowed, NEVER)
 
 
 def gate_by_tokens(
@@ -92,7 +92,7 @@ def gate_by_tokens(
     """
     alike = (tokens0 @ tokens1.transpose(1, 2)).masked_fill(~(mask0[:, :, None] & mask1[:, None]), -2.0)
     far = (alike < _least_kept(alike, mask1, share)) | (alike < _least_kept(alike.transpose(1, 2), mask0, share).mT)
-    return similarity.masked_fill(far, _NEVER)
+    return similarity.masked_fill(far, NEVER)
 
 
 def _least_kept(alike: Tensor, others: Tensor, share: float) -> Tensor:
@@ -126,7 +126,7 @@ def look_up_in_grid(
         alike = alike.masked_fill(torch.cdist(points0, centers1) > radius, -1.0)
     best, cell = alike.max(1)
     back = grid0.cell_centers()[(cells1.t() @ cells0).argmax(1)[cell]]
-    reach = 1.5 * (grid0.cell_centers()[1] - grid0.cell_centers()[0]).norm() * 2**0.5
+    reach = 1.5 * 2**0.5 * grid0.patch_size / min(grid0.pixel_map.scale)
     mutual = (back - points0).norm(dim=1) <= reach
     return _soft_position(alike, cell, grid1, centers1), best, mutual
 

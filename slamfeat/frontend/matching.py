@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from slamfeat.errors import InputError
 from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.matcher import (
+    NEVER,
     dual_softmax,
     forbid,
     gate_by_tokens,
@@ -62,13 +63,13 @@ def _descriptor_matches(features0: Features, features1: Features, config: Fronte
     if settings.gate < 1:
         tokens0, tokens1 = (F.normalize(_grid(f).sample(f.keypoints), dim=2) for f in (features0, features1))
         similarity = gate_by_tokens(similarity, tokens0, tokens1, features0.mask, features1.mask, settings.gate)
-    indices, best = mutual_nearest(similarity)
-    good = best >= settings.min_similarity
+    ranked = similarity
     if settings.method == "dual_softmax":
-        probability = dual_softmax(similarity, settings.temperature)
-        indices, _ = mutual_nearest(probability)
-        best = probability.amax(2)
-    return torch.where(good, indices, -1), best.clamp(0, 1)
+        # A row of nothing but forbidden pairs would come out of the softmax as if all were equally good.
+        ranked = dual_softmax(similarity, settings.temperature).masked_fill(similarity <= NEVER, NEVER)
+    indices, best = mutual_nearest(ranked)
+    alike = similarity.gather(2, indices.clamp_min(0)[..., None])[..., 0]
+    return torch.where(alike >= settings.min_similarity, indices, -1), best.clamp(0, 1)
 
 
 def _fill(features0: Features, points1: Tensor, mask: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:

@@ -113,7 +113,9 @@ def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, confi
     kept = forward & backward & (np.linalg.norm(home - start, axis=1) < config.max_return)
     seen0, seen1, points0, points1 = (torch.from_numpy(value) for value in (image0, image1, start, found))
     correlation = patch_correlation(seen0, seen1, points0, points1, config.window).numpy()
-    return _Attempt(_map(warp, found), correlation, kept & (correlation >= config.min_correlation))
+    back = _map(warp, found)
+    kept &= _inside(back, images[1].shape) & (correlation >= config.min_correlation)
+    return _Attempt(back, correlation, kept)
 
 
 def _again(images: _Images, start: Floats, before: _Attempt, config: RefineConfig) -> _Attempt:
@@ -210,7 +212,10 @@ def _track(
         winSize=(config.window, config.window), maxLevel=config.levels, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
         criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.01),
     )  # fmt: skip
-    height, width = image1.shape
     points = np.asarray(found[:, 0], dtype=np.float32)
-    inside = (points >= 0).all(1) & (points[:, 0] <= width - 1) & (points[:, 1] <= height - 1)
-    return points, (status[:, 0] == 1) & inside
+    return points, (status[:, 0] == 1) & _inside(points, image1.shape)
+
+
+def _inside(points: Floats, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which points (M, 2) lie within an image of `shape` (H, W)."""
+    return np.asarray(((points >= 0) & (points <= (shape[1] - 1, shape[0] - 1))).all(1), dtype=np.bool_)
