@@ -2,8 +2,9 @@
 
     python -m benchmarks.odometry ../shared/data/kitti/00_first200:mono ... --out benchmarks/results/odometry
 
-Writes OUT.json and OUT.md. Each DATA is a path, a colon, and a mode. Done combinations are kept in OUT.json and skipped
-when the command is run again with the same settings, so an interrupted sweep goes on where it stopped.
+Writes OUT.json and OUT.md. Each DATA is a path, a colon, and a mode. Done combinations are kept in OUT.json and
+skipped when the command is run again at the same commit with the same settings, so an interrupted sweep goes on where
+it stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.peers.opencv import OpenCVFrontend
 from benchmarks.provenance import header, header_line
-from slamfeat.config import load_config
+from slamfeat.config import load_config, to_dict
 from slamfeat.data import open_sequence
 from slamfeat.eval import markdown_table
 from slamfeat.files import write_text
@@ -50,6 +51,11 @@ def measure(name: str, data: str, scale: str, config: PipelineConfig) -> dict[st
     return summary(run_odometry(view, odometry), sequence.name, odometry, None)
 
 
+def _same(row: dict[str, Any] | None, facts: dict[str, Any], config: PipelineConfig) -> bool:
+    """Whether a stored row was made by this commit with these settings; anything else is measured again."""
+    return row is not None and row["made"]["commit"] == facts["commit"] and row["config"] == to_dict(config)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,8 +73,9 @@ def main() -> None:
         for scale in given.scale if data.endswith(":mono") else ["auto"]:
             for name in given.frontend:
                 key = " ".join([data, scale, name, *given.set])
-                if key not in done:
-                    done[key] = {**measure(name, data, scale, config), "made": facts}
+                if not _same(done.get(key), facts, config):
+                    row = measure(name, data, scale, config)
+                    done[key] = {**row, "config": to_dict(config), "made": facts}
                     write_text(store, json.dumps({"header": facts, "rows": done}, indent=1) + "\n")
                 Console(stderr=True).print(key, done[key]["ate_rmse_m"], done[key]["tracked_percent"])
     table = markdown_table(list(done.values()), columns=COLUMNS)

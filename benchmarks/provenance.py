@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import os
 import subprocess
 from pathlib import Path
 
+import cv2
 import torch
 
 from slamfeat.cli.doctor import cpu_model
@@ -20,7 +22,7 @@ def header(command: str) -> dict[str, str | int]:
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "cpu": cpu_model(),
-        "threads": torch.get_num_threads(),
+        "threads": f"{torch.get_num_threads()} (torch) {cv2.getNumThreads()} (OpenCV) of {os.cpu_count()} cores",
         "torch": torch.__version__,
         "commit": commit + changed,
         "command": command,

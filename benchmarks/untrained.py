@@ -6,8 +6,8 @@ Pairs: TUM fr1/rpy at gaps of 1, 4, 8 and 16 frames (rotation error only: the ca
 translation is not observable), ngp fox at gaps of 1, 2, 4 and 8 (larger of rotation and direction error), and Kodak
 photographs under known homographies with changed exposure and noise. Poses by pycolmap at 1 px. All
 rows but ORB's and SIFT's use the full backbone given by --weights, except "as shipped". Nothing here is of a
-test split. A row that names a change is the default with that change. Rows that are done are kept in OUT.json and
-not run again.
+test split. A row that names a change is the default with that change. Rows that this commit made are kept in
+OUT.json and not run again.
 """
 
 from __future__ import annotations
@@ -254,7 +254,8 @@ def main() -> None:
     store = given.out.with_suffix(".json")
     done: dict[str, Any] = json.loads(store.read_text())["rows"] if store.exists() else {}
     for name, settings in ROWS.items():
-        if name in done or (given.only and name not in given.only):
+        made = done.get(name, {}).get("made", {}).get("commit")
+        if made == facts["commit"] or (given.only and name not in given.only):
             continue
         frontend: FeatureFrontend
         if settings == "default":

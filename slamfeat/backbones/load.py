@@ -44,7 +44,7 @@ def load_backbone(
         MissingDependencyError: an ONNX file without the onnx package.
     """
     architecture = find_entry(name).architecture
-    place = _device(device)
+    place = parse_device(device)
     if weights == "random":
         backbone = random_backbone(architecture, name)
     elif weights is None:
@@ -137,7 +137,12 @@ def _entry_traits(architecture: Architecture) -> tuple[object, ...]:
     return (a.embed_dim, a.depth, a.patch_size, a.registers, a.position == "rope", a.ffn != "mlp")
 
 
-def _device(device: str | torch.device) -> torch.device:
+def parse_device(device: str | torch.device) -> torch.device:
+    """A torch device that is there.
+
+    Raises:
+        ConfigError: an unknown word, or CUDA without a GPU.
+    """
     try:
         place = torch.device(device)
     except RuntimeError as error:

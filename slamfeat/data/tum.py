@@ -40,6 +40,7 @@ class Tum(Sequence):
 
     kind = "tum"
     looks_for = "rgb.txt (TUM RGB-D)"
+    default_depth_scale = DEPTH_SCALE
 
     def __init__(self, path: Path, calibration: Calibration | None = None, fps: float = 30.0) -> None:
         """Raises InputError for lists, calibration or ground truth that cannot be used; `fps` is not needed."""
@@ -49,7 +50,7 @@ class Tum(Sequence):
             records = _with_depth(path, records, _read_list(path, "depth.txt"))
         truth = path / "groundtruth.txt"
         super().__init__(
-            path, records, calibration or _calibration(path), name=path.resolve().name,
+            path, records, _with_scale(calibration, _calibration(path)), name=path.resolve().name,
             groundtruth=_groundtruth(truth) if truth.is_file() else None,
         )  # fmt: skip
 
@@ -107,6 +108,14 @@ def _groundtruth(path: Path) -> Trajectory:
     trajectory = Trajectory.load(path, "tum")
     check_quaternions(path, read_numbers(path, 8)[:, 4:])
     return trajectory
+
+
+def _with_scale(given: Calibration | None, own: Calibration | None) -> Calibration | None:
+    """The calibration to use; a camera that the user gives without a depth scale does not change the files' scale."""
+    chosen = given or own
+    if chosen is None or chosen.depth_scale is not None:
+        return chosen
+    return Calibration(chosen.camera, (own and own.depth_scale) or DEPTH_SCALE)
 
 
 def _calibration(path: Path) -> Calibration | None:

@@ -127,7 +127,7 @@ class FeatureStore:
 
 def _settings(config: Any) -> str:
     """What the features depend on, to be compared when a file is taken up."""
-    return json.dumps({"weights": config.weights, **to_dict(config.frontend)}, sort_keys=True)
+    return json.dumps({"weights": config.weights, "dtype": config.dtype, **to_dict(config.frontend)}, sort_keys=True)
 
 
 def _held_names(out: Path, settings: str) -> set[str]:

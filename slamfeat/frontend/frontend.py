@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.backbones import Backbone
+from slamfeat.backbones.load import parse_device
 from slamfeat.backbones.registry import BACKBONES
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend.config import FrontendConfig
@@ -59,7 +60,7 @@ class Frontend:
         Args:
             name_or_path: "default" (shipped with the package), a backbone's name such as "dinov2-vits14" (its weights
                 come from the cache, see `slamfeat weights get`), or a weights file.
-            config: settings; by default those that go with the weights.
+            config: settings; by default `FrontendConfig()`.
             device: where it runs.
             dtype: of the backbone; "auto" is bfloat16 where the processor computes in it, else float32.
 
@@ -68,7 +69,7 @@ class Frontend:
         """
         from slamfeat.frontend.pretrained import load_pretrained
 
-        backbone, name = load_pretrained(name_or_path, torch.device(device), dtype)
+        backbone, name = load_pretrained(name_or_path, parse_device(device), dtype)
         return cls(backbone, config, name)
 
     @property

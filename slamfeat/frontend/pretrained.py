@@ -44,10 +44,19 @@ def choose_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:
             raise ConfigError(f"unknown dtype '{dtype}'; use auto, {', '.join(_DTYPES)}")
         return _DTYPES[dtype]
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported()
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        native = device.type == "cpu" and _cpu_has_bfloat16()
     return torch.bfloat16 if native else torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    """torch has no public question for this; builds without oneDNN, as on ARM, answer no."""
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has no stub for it
+    if not has_onednn:
+        return False
+    questions = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(bool(ask()) for ask in questions if ask is not None)
 
 
 def _load_file(path: Path, device: torch.device, dtype: torch.dtype) -> Backbone:

@@ -110,7 +110,7 @@ class Odometry:
         """Pose `T_world_camera` (4, 4) of the frame, or None while lost. `reports[-1]` tells the rest.
 
         Raises:
-            InputError: the frame lacks depth in rgbd mode, or its size is not the camera's.
+            InputError: the first frame lacks depth in rgbd mode, the size is not the camera's, or time stands still.
         """
         self._check(frame)
         started = time.perf_counter()
@@ -151,14 +151,15 @@ class Odometry:
         pose = keyframe.pose @ invert(scaled)
         inliers = int(motion.inliers.sum())
         report = self._timed(replace(report, inliers=inliers), started, matched, "")
-        if self._wants_keyframe(keyframe, displacement, inliers):
-            depths = keypoint_depths(features, points0, points1, scaled, motion.inliers, self.camera)
+        if self._can_be_keyframe(frame) and self._wants_keyframe(keyframe, displacement, inliers):
+            known = keyframe.depths[slots]
+            depths = keypoint_depths(features, points0, points1, known, scaled, motion.inliers, self.camera)
             self._take_keyframe(frame, features, pose, depths)
             report = replace(report, keyframe=True)
         return self._accept(pose, report)
 
     def _estimate(self, keyframe: _Keyframe, points0: Array, points1: Array) -> Motion | None:
-        if self.mode == "rgbd" and keyframe.depth is not None:
+        if keyframe.depth is not None:
             return rgbd_motion(points0, points1, keyframe.depth, self.camera, self.config)
         return monocular_motion(points0, points1, self.camera, self.config)
 
@@ -187,8 +188,13 @@ class Odometry:
         few = inliers < self.config.keyframe_ratio * keyframe.first_inliers
         return displacement > self.config.keyframe_px or few
 
+    def _can_be_keyframe(self, frame: Frame) -> bool:
+        """In rgbd mode the depth of the keyframe carries the motion; other frames may lack it."""
+        return self.mode == "mono" or frame.depth is not None
+
     def _take_keyframe(self, frame: Frame, features: Features, pose: Array, depths: Array) -> None:
-        self._keyframe = _Keyframe(frame.timestamp, features, pose, frame.depth, depths)
+        depth = frame.depth if self.mode == "rgbd" else None
+        self._keyframe = _Keyframe(frame.timestamp, features, pose, depth, depths)
 
     def _accept(self, pose: Array, report: FrameReport) -> Array:
         self._last_pose, self._lost_in_a_row = pose, 0
@@ -199,14 +205,16 @@ class Odometry:
 
     def _lose(self, report: FrameReport, frame: Frame | None = None, features: Features | None = None) -> Array | None:
         self._lost_in_a_row += 1
-        if frame is not None and features is not None and self._lost_in_a_row >= self.config.reset_after:
-            enough = report.keypoints >= self.config.min_inliers
-            if enough:
-                self._take_keyframe(frame, features, self._last_pose, np.full(features.mask.shape[1], np.nan))
-                self._lost_in_a_row = 0
-                report = replace(report, keyframe=True)
+        if frame is not None and features is not None and self._should_restart(frame, report):
+            self._take_keyframe(frame, features, self._last_pose, np.full(features.mask.shape[1], np.nan))
+            self._lost_in_a_row = 0
+            report = replace(report, keyframe=True)
         self.reports.append(replace(report, tracked=False))
         return None
+
+    def _should_restart(self, frame: Frame, report: FrameReport) -> bool:
+        waited = self._lost_in_a_row >= self.config.reset_after
+        return waited and report.keypoints >= self.config.min_inliers and self._can_be_keyframe(frame)
 
     @staticmethod
     def _timed(report: FrameReport, started: float, matched: float, reason: str) -> FrameReport:
@@ -221,5 +229,10 @@ class Odometry:
                 f"{name} is {width}x{height} but the calibration is for {self.camera.width}x{self.camera.height}; "
                 "give the calibration of these images with --camera"
             )
-        if self.mode == "rgbd" and frame.depth is None:
-            raise InputError(f"frame {frame.index} has no depth; use --mode mono")
+        if self.reports and frame.timestamp <= self.reports[-1].timestamp:
+            raise InputError(
+                f"frame {frame.index}: time {frame.timestamp} s does not follow {self.reports[-1].timestamp} s; "
+                "give frames in order of time"
+            )
+        if self.mode == "rgbd" and frame.depth is None and self._keyframe is None:
+            raise InputError(f"frame {frame.index} has no depth; start with a frame that has, or use mode mono")

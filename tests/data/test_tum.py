@@ -162,3 +162,9 @@ def test_other_data_in_tums_layout(shared: Path) -> None:
     assert depth is not None and 1 < np.median(depth[depth > 0]) < 4
     fox = open_sequence(shared / "handheld" / "ngp_fox_50")
     assert len(fox) == 50 and fox.modes == ("mono",) and (fox.camera.width, fox.camera.height) == (540, 960)
+
+
+def test_a_given_camera_does_not_change_the_depth_scale(sample: Path) -> None:
+    own = open_sequence(sample)
+    given = open_sequence(sample, camera=own.camera)
+    assert np.array_equal(given[0].depth, own[0].depth)

@@ -180,3 +180,25 @@ def test_the_front_door_is_complete() -> None:
         assert getattr(sf, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = sf.nonsense  # type: ignore[attr-defined]
+
+
+def test_padding_has_no_keypoints(photo: np.ndarray) -> None:
+    features = tiny(fit="pad", num_keypoints=3000).extract(photo[:455, :620])
+    x, y = features.keypoints[features.mask].unbind(1)
+    assert len(x) > 100 and x.max() <= 619.5 and y.max() <= 454.5
+
+
+def test_images_that_were_never_read_are_named() -> None:
+    with pytest.raises(ImageError, match="NoneType"):
+        tiny().extract(None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="num_keypoints"):
+        tiny().extract(np.zeros((64, 64, 3), np.uint8), num_keypoints=0)
+
+
+def test_dual_softmax_matches_no_empty_slots(photo: np.ndarray) -> None:
+    frontend = tiny(
+        matcher=MatcherConfig(method="dual_softmax"), refine=RefineConfig(method="none"), num_keypoints=5000
+    )
+    features = frontend.extract(photo)
+    matches = frontend.match(features, features)
+    assert not features.mask.all() and (features.mask | ~matches.mask).all()

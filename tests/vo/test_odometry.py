@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from world import CAMERA, World, make_path
 
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.eval import evaluate
-from slamfeat.geometry.se3 import rotation_angle_deg
+from slamfeat.geometry.se3 import make_pose, rotation_angle_deg
 from slamfeat.types import Camera, Frame, Trajectory
 from slamfeat.vo import GroundTruthScale, Odometry, OdometryConfig, PropagatedScale
 from slamfeat.vo.scale import Step
@@ -111,6 +112,47 @@ def test_frames_must_fit_the_camera_and_the_mode() -> None:
     for values in ({"estimator": "magic"}, {"min_inliers": 2}, {"keyframe_px": 0.0}):
         with pytest.raises(ConfigError):
             OdometryConfig(**values)  # type: ignore[arg-type]
+
+
+def test_rgbd_tracks_frames_without_depth_between_keyframes() -> None:
+    """TUM's loader leaves images without a depth map at `depth=None`."""
+    path = make_path()
+    world = World(path)
+    odometry = Odometry(world, CAMERA, "rgbd")
+    for frame in world.frames():
+        odometry.track(frame if frame.index % 2 == 0 else Frame(frame.index, frame.timestamp, frame.image))
+    assert len(odometry.trajectory) == len(path)
+    assert np.linalg.norm(odometry.trajectory.positions - path.positions, axis=1).max() < 0.03
+    assert all(report.index % 2 == 0 for report in odometry.reports if report.keyframe)
+
+
+def test_frames_must_come_in_order_of_time() -> None:
+    world = World(make_path(3))
+    frames = world.frames()
+    odometry = Odometry(world, CAMERA)
+    odometry.track(frames[1])
+    with pytest.raises(InputError, match="order of time"):
+        odometry.track(frames[0])
+
+
+def test_scale_survives_a_turn_on_the_spot() -> None:
+    """Forward, a turn without translation across keyframes, forward again: one factor still fits the whole path."""
+    forward = make_path(24)
+    poses = forward.poses.copy()
+    turn = slice(8, 16)
+    poses[turn, :3, 3] = poses[8, :3, 3]
+    for i in range(8, 16):
+        poses[i, :3, :3] = make_pose(
+            Rotation.from_euler("y", 8.0 + 2.0 * (i - 8), degrees=True).as_matrix(), np.zeros(3)
+        )[:3, :3]
+    for i in range(16, 24):
+        poses[i, :3, :3] = poses[15, :3, :3]
+        poses[i, :3, 3] = poses[8, :3, 3] + (forward.poses[i, :3, 3] - forward.poses[15, :3, 3])
+    path = Trajectory(forward.timestamps, poses)
+    odometry = track(World(path, noise_px=0.05))
+    metrics = evaluate(odometry.trajectory, path, "sim3", total_frames=24)
+    assert sum(report.keyframe for report in odometry.reports[8:16]) >= 1
+    assert metrics.ate_rmse_m < 0.03 * metrics.path_length_m
 
 
 def test_same_frames_same_poses() -> None:
