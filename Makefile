@@ -30,7 +30,8 @@ lint: venv
 DATA ?= ../shared/data
 results: venv
 	$(BIN)/slamfeat weights get dinov2-vits14
-	$(BIN)/python -m benchmarks.untrained $(DATA) --out benchmarks/results/untrained
+	$(BIN)/python -m benchmarks.untrained $(DATA) --bf16 --out benchmarks/results/untrained
+	$(BIN)/python -m benchmarks.relative_pose --out benchmarks/results/relative_pose
 	$(BIN)/python -m benchmarks.odometry $(DATA)/kitti/00_first200:mono $(DATA)/kitti/01_first51:mono \
 		$(DATA)/7scenes/redkitchen_000_399:rgbd $(DATA)/7scenes/redkitchen_000_399:mono \
 		--out benchmarks/results/odometry

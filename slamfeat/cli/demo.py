@@ -56,6 +56,7 @@ def demo_command(
     show(rows, COLUMNS, as_json, title=f"{sequence.name}, frontend {frontend.name}")
     if not as_json:
         tell("rgbd: metric from depth. mono: step lengths from ground truth, as DINO-VO is measured.")
+        tell("The camera mostly turns, and the settings were chosen on such frames: a demonstration, not a benchmark.")
         for picture in pictures:
             tell(f"written {picture}")
 

@@ -2,8 +2,8 @@
 
 All thresholds are pixels of an undistorted image. Points are undistorted with the project's own `Camera.normalize` and
 handed on as pixels of a plain pinhole camera with its principal point at the origin; so no library's pixel convention
-or distortion model takes part, and thresholds stay in pixels. (Handing OpenCV's MAGSAC points on the plane z = 1
-instead makes it ten times less accurate.)
+or distortion model takes part, and thresholds stay in pixels. (OpenCV's MAGSAC loses accuracy when it is handed
+points on the plane z = 1.)
 
 Matches with a coordinate that is not finite are left out: they are never inliers. Too few matches, or matches that
 determine nothing, give None. All results are the same in every run with the same seed. OpenCV takes its seed from a
@@ -250,8 +250,7 @@ def _polished(essential: Array, n0: Array, n1: Array, threshold: float) -> tuple
     """Refined T_1_0, and whether a rotation alone explains the inliers. Units of the plane z = 1."""
     near = sampson_error(essential, n0, n1) <= threshold**2
     pose = pose_from_essential(essential, n0[near], n1[near])
-    # A wider gate with steep weights brings back inliers that the first estimate missed: measured on synthetic scenes
-    # to take a tenth to a third off the error of LO-RANSAC and of MAGSAC++.
+    # A wider gate with steep weights brings back inliers that the first estimate missed.
     near = sampson_error(essential_from_pose(pose), n0, n1) <= (2 * threshold) ** 2
     if near.sum() < _MIN_RELATIVE:
         return pose, False

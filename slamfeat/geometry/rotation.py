@@ -1,7 +1,7 @@
 """Cameras that only turn, or stand still: two views without parallax, where an essential matrix says nothing.
 
-Every translation explains such a pair, so an essential matrix spends its freedom on noise: at 0.2 px of noise its
-rotation is off by 0.1 degrees where the best rotation alone is off by 0.003.
+Every translation explains such a pair, so an essential matrix spends its freedom on noise, and its rotation is worse
+than the best rotation alone.
 """
 
 from __future__ import annotations
