@@ -59,7 +59,8 @@ class _Keyframe:
 class Odometry:
     """Visual odometry on frame-to-keyframe motions.
 
-    A frame with too few matches is lost: `track` returns None, the keyframe stays, and tracking goes on; after
+    A frame that does not match the keyframe is tried against the last tracked frame. With too few matches there too it
+    is lost: `track` returns None, the keyframe stays, and tracking goes on; after
     `config.reset_after` lost frames in a row the current frame becomes the keyframe at the last known pose. The first
     frame's camera is the world.
     """
@@ -91,6 +92,7 @@ class Odometry:
         self.scale: ScaleSource = scale or PropagatedScale()
         self.reports: list[FrameReport] = []
         self._keyframe: _Keyframe | None = None
+        self._previous: _Keyframe | None = None
         self._last_pose: Array = np.eye(4)
         self._lost_in_a_row = 0
         self._times: list[float] = []
@@ -140,6 +142,9 @@ class Odometry:
         motion = self._estimate(keyframe, points0, points1)
         displacement = float(np.linalg.norm(points1 - points0, axis=1).mean()) if len(points0) else float("nan")
         report = replace(report, matches=len(points0), displacement_px=displacement)
+        previous, self._previous = self._previous, None
+        if motion is None and previous is not None:
+            return self._follow(previous, frame, features, report)
         if motion is None:
             return self._lose(
                 self._timed(report, started, matched, "too few matches agree on a motion"), frame, features
@@ -156,6 +161,8 @@ class Odometry:
             depths = keypoint_depths(features, points0, points1, known, scaled, motion.inliers, self.camera)
             self._take_keyframe(frame, features, pose, depths)
             report = replace(report, keyframe=True)
+        elif self._can_be_keyframe(frame):
+            self._previous = self._as_keyframe(frame, features, pose, np.full(features.mask.shape[1], np.nan))
         return self._accept(pose, report)
 
     def _estimate(self, keyframe: _Keyframe, points0: Array, points1: Array) -> Motion | None:
@@ -193,8 +200,10 @@ class Odometry:
         return self.mode == "mono" or frame.depth is not None
 
     def _take_keyframe(self, frame: Frame, features: Features, pose: Array, depths: Array) -> None:
-        depth = frame.depth if self.mode == "rgbd" else None
-        self._keyframe = _Keyframe(frame.timestamp, features, pose, depth, depths)
+        self._keyframe = self._as_keyframe(frame, features, pose, depths)
+
+    def _as_keyframe(self, frame: Frame, features: Features, pose: Array, depths: Array) -> _Keyframe:
+        return _Keyframe(frame.timestamp, features, pose, frame.depth if self.mode == "rgbd" else None, depths)
 
     def _accept(self, pose: Array, report: FrameReport) -> Array:
         self._last_pose, self._lost_in_a_row = pose, 0

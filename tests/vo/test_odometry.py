@@ -86,6 +86,23 @@ def test_after_many_lost_frames_a_new_keyframe_starts_at_the_last_pose() -> None
     assert np.allclose(np.linalg.norm(moved), np.linalg.norm(path.positions[15] - path.positions[10]), atol=0.02)
 
 
+def test_the_last_frame_helps_where_the_keyframe_is_out_of_sight() -> None:
+    """The keyframe shares no point with the later frames, but the frame before the change does."""
+    path = make_path(16)
+    world = World(path)
+    halves = np.arange(600) < 300
+
+    def see(index: int, original=world.see):  # type: ignore[no-untyped-def]
+        pixels, inside = original(index)
+        return pixels, inside & (halves if index == 0 else ~halves if index > 8 else np.ones(600, dtype=bool))
+
+    world.see = see  # type: ignore[method-assign]
+    settings = OdometryConfig(keyframe_px=1e6, keyframe_ratio=0.0)
+    odometry = track(world, scale=GroundTruthScale(path), config=settings)
+    assert all(report.tracked for report in odometry.reports)
+    assert np.abs(odometry.trajectory.positions - path.positions).max() < 2e-3
+
+
 def test_standing_still_gives_the_same_pose() -> None:
     path = Trajectory(np.arange(6) / 10.0, np.tile(np.eye(4), (6, 1, 1)))
     odometry = track(World(path, noise_px=0.02))
