@@ -50,7 +50,10 @@ def test_every_verb_of_the_readme_exists() -> None:
     from slamfeat.cli.main import app
 
     verbs = {
-        shlex.split(line)[1] for block in blocks("sh") for line in block.splitlines() if line.startswith("slamfeat ")
+        shlex.split(line, comments=True)[1]
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if line.startswith("slamfeat ")
     }
     assert verbs >= {"demo", "run", "match", "extract", "eval", "weights", "doctor"}
     for verb in verbs:
