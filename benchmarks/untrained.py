@@ -269,7 +269,9 @@ def main() -> None:
         Console(stderr=True).print(done[name])
         rows = [done[name] for name in ROWS if name in done]
         columns = [key for key in rows[0] if key not in ("settings", "made")]
-        write_text(given.out.with_suffix(".md"), f"{header_line(facts)}\n\n{markdown_table(rows, columns=columns)}")
+        commits = ", ".join(sorted({row["made"]["commit"] for row in rows}))
+        line = header_line({**facts, "commit": commits})
+        write_text(given.out.with_suffix(".md"), f"{line}\n\n{markdown_table(rows, columns=columns)}")
 
 
 if __name__ == "__main__":
