@@ -268,10 +268,11 @@ def main() -> None:
         write_text(store, json.dumps({"header": facts, "rows": done}, indent=1) + "\n")
         Console(stderr=True).print(done[name])
         rows = [done[name] for name in ROWS if name in done]
+        shown = [{key: f"{value:.1f}" if isinstance(value, float) else value for key, value in r.items()} for r in rows]
         columns = [key for key in rows[0] if key not in ("settings", "made")]
         commits = ", ".join(sorted({row["made"]["commit"] for row in rows}))
         line = header_line({**facts, "commit": commits})
-        write_text(given.out.with_suffix(".md"), f"{line}\n\n{markdown_table(rows, columns=columns)}")
+        write_text(given.out.with_suffix(".md"), f"{line}\n\n{markdown_table(shown, columns=columns)}")
 
 
 if __name__ == "__main__":
