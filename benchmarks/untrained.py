@@ -263,6 +263,7 @@ def main() -> None:
         elif isinstance(settings, str):
             frontend = OpenCVFrontend(settings)
         else:
+            # The cache answers what the frontend asks of a backbone, without being one.
             frontend = Frontend(backbone, load_config(FrontendConfig, None, settings))  # type: ignore[arg-type]
         done[name] = {"method": name, **measure(frontend, given.data), "settings": settings, "made": facts}
         write_text(store, json.dumps({"header": facts, "rows": done}, indent=1) + "\n")

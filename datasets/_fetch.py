@@ -151,12 +151,12 @@ def members(archive: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
             with zipfile.ZipFile(archive) as bundle:
                 for info in bundle.infolist():
                     if not info.is_dir() and info.external_attr >> 28 != 0xA:
-                        yield _safe(archive, info.filename), lambda info=info: bundle.open(info)  # type: ignore[misc]
+                        yield _safe(archive, info.filename), lambda info=info: bundle.open(info)  # type: ignore[misc]  # mypy cannot infer a lambda's default
         else:
             with tarfile.open(archive) as bundle_tar:
                 for entry in bundle_tar:
                     if entry.isfile():
-                        yield _safe(archive, entry.name), lambda entry=entry: bundle_tar.extractfile(entry)  # type: ignore[misc]
+                        yield _safe(archive, entry.name), lambda entry=entry: bundle_tar.extractfile(entry)  # type: ignore[misc]  # mypy cannot infer a lambda's default
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         raise FetchError(f"{archive}: damaged or not an archive ({error}); delete it and run again") from error
 
@@ -238,7 +238,7 @@ def _obtain(source: Source, given: Path | None, folder: Path) -> Path:
 
 def _receive(answer: IO[bytes], part: Path, start: int) -> int | None:
     """Append (or start anew where the server sends the whole); returns the announced size of the whole file."""
-    headers, status = answer.headers, answer.status  # type: ignore[attr-defined]
+    headers, status = answer.headers, answer.status  # type: ignore[attr-defined]  # urlopen's result is typed as object
     resumed = status == 206
     length = headers.get("Content-Length")
     with part.open("ab" if resumed else "wb") as out:
