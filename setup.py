@@ -1,4 +1,4 @@
-"""Puts the demo's sequence into the wheel; everything else is in pyproject.toml."""
+"""Puts the demo's sequence and the benchmark's peers into the wheel; everything else is in pyproject.toml."""
 
 import shutil
 from pathlib import Path
@@ -7,16 +7,21 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 SAMPLE = Path("datasets") / "sample" / "rgbd_dataset_freiburg1_rpy_60"
+PEERS = Path("benchmarks") / "peers"
 
 
-class BuildWithSample(build_py):
-    """A source checkout keeps the sequence among the data sets; an installed package has no such folder."""
+class BuildWithCopies(build_py):
+    """A source checkout keeps them in folders of their own, which an installed package does not have."""
 
     def run(self) -> None:
-        """Build, then copy the sequence in; an editable install reads the checkout."""
+        """Build, then copy them in; an editable install reads the checkout."""
         super().run()
         if not self.editable_mode:
-            shutil.copytree(SAMPLE, Path(self.build_lib) / "slamfeat" / "sample" / SAMPLE.name, dirs_exist_ok=True)
+            package = Path(self.build_lib) / "slamfeat"
+            shutil.copytree(SAMPLE, package / "sample" / SAMPLE.name, dirs_exist_ok=True)
+            (package / "bench" / "peers").mkdir(parents=True, exist_ok=True)
+            for file in PEERS.glob("[!_]*.py"):
+                shutil.copy(file, package / "bench" / "peers")
 
 
-setup(cmdclass={"build_py": BuildWithSample})
+setup(cmdclass={"build_py": BuildWithCopies})

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from benchmarks.provenance import header, header_line
+from slamfeat.bench.provenance import header, header_line
 from slamfeat.eval import markdown_table
 from slamfeat.files import write_text
 from slamfeat.geometry.robust import estimate_relative_pose
@@ -70,7 +70,7 @@ def main() -> None:
     given = parser.parse_args()
     facts = header("python -m benchmarks.relative_pose " + " ".join(sys.argv[1:]))
     cases = [(noise, step) for step in (0.8, 0.4) for noise in (0.3, 0.6, 0.9, 1.2)]
-    rows = [measure(estimator, *case) for case in cases for estimator in ("pycolmap", "opencv")]
+    rows = [measure(estimator, *case) for case in cases for estimator in ("pycolmap", "opencv", "poselib")]
     write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
     write_text(given.out.with_suffix(".md"), f"{header_line(facts)}\n\n{markdown_table(rows)}")
 

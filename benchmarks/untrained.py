@@ -26,19 +26,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from benchmarks.peers.opencv import OpenCVFrontend
-from benchmarks.provenance import header, header_line
 from slamfeat.backbones import Backbone, load_backbone
+from slamfeat.bench.provenance import header, header_line
 from slamfeat.config import load_config
 from slamfeat.data import open_sequence
-from slamfeat.eval import markdown_table
+from slamfeat.eval import area_under_recall, markdown_table, matching_accuracy, pose_errors_deg
 from slamfeat.files import write_text
 from slamfeat.frontend import FeatureFrontend, Frontend, FrontendConfig
+from slamfeat.geometry.interpolate import poses_at
 from slamfeat.geometry.robust import estimate_homography, estimate_relative_pose
-from slamfeat.geometry.se3 import invert, make_pose, rotation_angle_deg
+from slamfeat.geometry.se3 import invert
 from slamfeat.image import read_image
 from slamfeat.types import Camera, Features
 
@@ -125,7 +125,7 @@ def posed_pairs(data: Path) -> list[PosedPair]:
     pairs = []
     for folder, name, gaps, step, turning in sources:
         sequence = open_sequence(data / folder)
-        poses = _poses_at(sequence.groundtruth, sequence.timestamps)
+        poses, _ = poses_at(sequence.groundtruth, sequence.timestamps)
         files = [record.image for record in sequence.records]
         for gap in gaps:
             for i in range(0, len(files) - gap, step):
@@ -150,14 +150,6 @@ def warped_photos(
         seen = cv2.warpPerspective(image, homography, (width, height), borderMode=cv2.BORDER_REFLECT) / 255.0
         lit = seen ** generator.uniform(0.6, 1.6) * generator.uniform(0.6, 1.2) * 255
         yield image, np.clip(lit + generator.normal(0, 4, seen.shape), 0, 255).astype(np.uint8), homography
-
-
-def area_under_recall(errors: Sequence[float], limit: float) -> float:
-    """Area under the recall curve up to `limit`, percent, the curve starting at zero."""
-    ordered = np.sort(np.asarray(errors))
-    x, y = np.concatenate([[0.0], ordered]), np.arange(len(ordered) + 1) / len(ordered)
-    last = int(np.searchsorted(x, limit))
-    return float(100 * np.trapezoid(np.append(y[:last], y[last - 1]), np.append(x[:last], limit)) / limit)
 
 
 def measure(frontend: FeatureFrontend, data: Path) -> dict[str, float]:
@@ -186,17 +178,22 @@ def measure(frontend: FeatureFrontend, data: Path) -> dict[str, float]:
                 features[path] = extract(path)
         points = match(features[pair.image0], features[pair.image1])
         errors.setdefault(pair.group, []).append(_pose_error(*points, pair))
-    row = {group: area_under_recall(values, 5 if group.startswith("fr1") else 10) for group, values in errors.items()}
+    row = {group: area_under_recall(values, [_limit(group)])[0] for group, values in errors.items()}
     accuracies = []
     for image0, image1, homography in warped_photos(data):
         points = match(extract(image0), extract(image1))
         accuracies.append(_accuracy(*points, homography, image0.shape))
     mean = np.mean(accuracies, axis=0)
-    row |= {"MMA@1": 100 * mean[0], "MMA@3": 100 * mean[1]}
-    row["H AUC@5"] = area_under_recall([a[2] for a in accuracies], 5)
+    row |= {"MMA@1": mean[0], "MMA@3": mean[1]}
+    row["H AUC@5"] = area_under_recall([a[2] for a in accuracies], [5])[0]
     row["matches"] = float(np.mean(counts))
     row["ms match"] = 1e3 * spent["match"] / len(counts)
     return row
+
+
+def _limit(group: str) -> float:
+    """Degrees up to which a group's recall is integrated."""
+    return 5 if group.startswith("fr1") else 10
 
 
 def _pose_error(points0: NDArray[np.float64], points1: NDArray[np.float64], pair: PosedPair) -> float:
@@ -206,37 +203,27 @@ def _pose_error(points0: NDArray[np.float64], points1: NDArray[np.float64], pair
     found = estimate_relative_pose(points0, points1, pair.camera, pair.camera, threshold_px=1.0, estimator="pycolmap")
     if found is None:
         return 180.0
-    rotation = float(rotation_angle_deg(found.T_1_0[:3, :3].T @ pair.pose[:3, :3]))
-    direction = pair.pose[:3, 3] / max(float(np.linalg.norm(pair.pose[:3, 3])), 1e-9)
-    cosine = np.clip(abs(found.T_1_0[:3, 3] @ direction), 0, 1)
-    return rotation if pair.turning else max(rotation, float(np.degrees(np.arccos(cosine))))
+    rotation, direction = pose_errors_deg(found.T_1_0, pair.pose)
+    return rotation if pair.turning else max(rotation, direction)
 
 
 def _accuracy(
     points0: NDArray[np.float64], points1: NDArray[np.float64], homography: NDArray[np.float64], shape: tuple[int, ...]
 ) -> tuple[float, float, float]:
-    """Share of matches within 1 and 3 px, and the mean corner error of the estimated homography."""
+    """Percentages of matches within 1 and 3 px, and the mean corner error of the estimated homography."""
     if len(points0) < 4:
         return 0.0, 0.0, 100.0
-    error = np.linalg.norm(_through(homography, points0) - points1, axis=1)
+    one, three = matching_accuracy(points0, points1, homography, (1, 3))
     found = estimate_homography(points0, points1, threshold_px=1.5)
     corners = np.array([[0, 0], [shape[1], 0], [shape[1], shape[0]], [0, shape[0]]], np.float64)
     moved = 100.0
     if found is not None:
         moved = float(np.linalg.norm(_through(found.H_1_0, corners) - _through(homography, corners), axis=1).mean())
-    return float((error < 1).mean()), float((error < 3).mean()), moved
+    return one, three, moved
 
 
 def _through(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(cv2.perspectiveTransform(points[:, None].astype(np.float64), homography)[:, 0])
-
-
-def _poses_at(truth: Any, times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ground truth interpolated at the frames: at 2 degrees a frame the nearest sample would be off by a third."""
-    inside = np.clip(times, truth.timestamps[0], truth.timestamps[-1])
-    rotations = Slerp(truth.timestamps, Rotation.from_matrix(truth.poses[:, :3, :3]))(inside).as_matrix()
-    places = np.stack([np.interp(inside, truth.timestamps, truth.positions[:, axis]) for axis in range(3)], 1)
-    return np.stack([make_pose(r, t) for r, t in zip(rotations, places, strict=True)])
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("backbones", "geometry"),
     ("frontend", "data", "eval"),
     ("vo", "train", "pretrain", "curate", "export", "compat", "viz"),
+    ("bench",),
     ("cli",),
 ]
 # Conversions that hang on the value types as methods; imported when called, so that the types stay light.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slamfeat.errors import ConfigError, ImageError
-from slamfeat.image import fit_to_patch, read_depth, read_image, resize, to_batch, to_gray
+from slamfeat.image import fit_to_patch, image_size, read_depth, read_image, resize, to_batch, to_gray
 from slamfeat.types import Camera, PixelMap
 
 sides = st.integers(32, 97)
@@ -137,6 +139,71 @@ def test_missing_empty_and_foreign_files_are_named(tmp_path: Path) -> None:
             read_image(tmp_path / name)
     with pytest.raises(ImageError, match="check the path"):
         read_image(tmp_path)
+
+
+def exif(orientation: int, order: str) -> bytes:
+    """EXIF (a TIFF header with one entry) that says how a picture is turned."""
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    entry = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
+    return head + struct.pack(f"{order}IH", 8, 1) + entry + bytes(4)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".ppm"])
+def test_size_is_that_of_the_array(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    for picture in (photo[:300], photo[:400, :300]):
+        cv2.imwrite(str(path), picture)
+        assert image_size(path) == (picture.shape[1], picture.shape[0])
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_size_follows_exif_as_reading_does(
+    tmp_path: Path, photo: np.ndarray, suffix: str, orientation: int, order: str
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), photo[:300])
+    data, tiff = path.read_bytes(), exif(orientation, order)
+    if suffix == ".jpg":
+        segment = b"Exif\0\0" + tiff
+        data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
+    else:
+        chunk = b"eXIf" + tiff
+        data = data[:33] + struct.pack(">I", len(tiff)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    path.write_bytes(data)
+    height, width = read_image(path).shape[:2]
+    assert image_size(path) == (width, height)
+    if suffix == ".jpg":
+        assert (width, height) == ((640, 300) if orientation < 5 else (300, 640)), "the test's own EXIF is read"
+
+
+def test_size_of_pngs_and_jpegs_is_not_decoded(
+    tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), photo)
+    cv2.imwrite(str(tmp_path / "a.jpg"), photo, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", refuse)
+    assert image_size(tmp_path / "a.png") == image_size(tmp_path / "a.jpg") == (640, 480)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_sizes_of_damaged_files(tmp_path: Path, photo: np.ndarray, name: str) -> None:
+    cv2.imwrite(str(tmp_path / name), photo)
+    data = (tmp_path / name).read_bytes()
+    for stop in (0, 1, 4, 11, 20, 27):
+        (tmp_path / name).write_bytes(data[:stop])
+        with pytest.raises(ImageError, match=name):
+            image_size(tmp_path / name)
+    cv2.imwrite(str(tmp_path / name), photo[:31])
+    with pytest.raises(ImageError, match="640x31 is too small"):
+        image_size(tmp_path / name)
+    with pytest.raises(ImageError, match=r"absent\.png: .*check the path"):
+        image_size(tmp_path / "absent.png")
 
 
 def test_depth_is_metres_and_zero_where_unknown(tmp_path: Path) -> None:

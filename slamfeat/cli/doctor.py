@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -37,6 +36,7 @@ def examine() -> tuple[dict[str, Any], list[str]]:
 
     from slamfeat import __version__
     from slamfeat.backbones import list_backbones, store
+    from slamfeat.bench.provenance import cpu_model
     from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS, choose_dtype
 
     advice: list[str] = []
@@ -51,6 +51,7 @@ def examine() -> tuple[dict[str, Any], list[str]]:
         "precision on cpu": str(chosen).removeprefix("torch."),
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         **{package: _version(package, advice) for package in _PACKAGES},
+        "poselib (optional)": _version("poselib", []),
         "open3d loads": _open3d_loads(advice),
         "default weights": "shipped" if DEFAULT_WEIGHTS.exists() else "missing",
         "stored weights": stored,
@@ -63,16 +64,6 @@ def examine() -> tuple[dict[str, Any], list[str]]:
     if chosen == torch.float32:
         advice.append("this processor has no bfloat16: larger cells are faster, for example frontend.cell=42")
     return facts, advice
-
-
-def cpu_model() -> str:
-    """Name of the processor."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _version(package: str, advice: list[str]) -> str:

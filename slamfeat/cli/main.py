@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from slamfeat.cli import demo, doctor, eval, extract, match, run, weights
+from slamfeat.cli import bench, demo, doctor, eval, extract, match, run, weights
 from slamfeat.cli.common import Verb, Verbs, messages, say
 from slamfeat.errors import SlamfeatError
 
@@ -53,6 +53,7 @@ app.command("run", cls=Verb, epilog=run.EXAMPLES)(run.run_command)
 app.command("match", cls=Verb, epilog=match.EXAMPLES)(match.match_command)
 app.command("extract", cls=Verb, epilog=extract.EXAMPLES)(extract.extract_command)
 app.command("eval", cls=Verb, epilog=eval.EXAMPLES)(eval.eval_command)
+app.add_typer(bench.app, name="bench", epilog=bench.EXAMPLES)
 app.add_typer(weights.app, name="weights", epilog=weights.EXAMPLES)
 app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.doctor_command)
 

@@ -46,7 +46,13 @@ def run_command(
                             "camera index.")
     ],
     overrides: Overrides = None,
-    mode: Annotated[str, typer.Option(metavar="MODE", help="mono, rgbd, or auto: rgbd where there is depth.")] = "auto",
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="MODE",
+            help="mono, rgbd, stereo, or auto: rgbd where there is depth, else stereo where there is a right camera.",
+        ),
+    ] = "auto",
     scale: Annotated[
         str,
         typer.Option(

@@ -35,8 +35,9 @@ class Sequence:
         timestamps: (N,) seconds, strictly increasing.
         records: files and times of the frames, to list them without reading them.
         modes: the sensor set-ups it can serve, of "mono", "rgbd", "stereo".
-        right_camera, T_left_right, baseline: None where the calibration has no right camera; T_left_right (4, 4) maps
-            right to left camera coordinates in metres, baseline is the distance between the two centres.
+        rig, right_camera, T_left_right, baseline: None where the calibration has no right camera; rig holds the next
+            two, T_left_right (4, 4) maps right to left camera coordinates in metres, baseline is the distance between
+            the two centres.
         load_depth, load_right: set to False where the depth map or right image is not needed; saves the reading.
         skipped: frames that the latest iteration could not use.
     """
@@ -88,6 +89,11 @@ class Sequence:
         if self._calibration is None:
             raise InputError(self._no_camera())
         return self._calibration.camera
+
+    @property
+    def rig(self) -> StereoRig | None:
+        """The right camera and its place, where the calibration has one."""
+        return self._stereo
 
     @property
     def right_camera(self) -> Camera | None:

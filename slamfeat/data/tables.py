@@ -72,10 +72,11 @@ def check_quaternions(path: Path, quaternions: Array) -> None:
         )
 
 
-def check_rotations(path: Path, poses: Array) -> None:
-    """Raise InputError when a pose (N, 4, 4) has no proper rotation."""
+def check_rotations(path: Path, poses: Array, lines: list[int] | None = None) -> None:
+    """Raise InputError when a pose (N, 4, 4) has no proper rotation, naming its line where `lines` are given."""
     rotations = poses[:, :3, :3]
     error = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
     wrong = np.flatnonzero((error > 1e-3) | (np.linalg.det(rotations) < 0))
     if len(wrong):
-        raise InputError(f"{path}: the rotation of pose {wrong[0]} is not orthonormal; check the file's format")
+        where = f", line {lines[wrong[0]]}: the rotation" if lines else f": the rotation of pose {wrong[0]}"
+        raise InputError(f"{path}{where} is not orthonormal; check the file's format")

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.profiler import record_function
 
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.load import parse_device
@@ -100,7 +101,8 @@ class Frontend:
         policy = cast(FitPolicy, self.config.fit)
         fitted, to_fitted = fit_to_patch(batch, self.cell, policy)
         allowed = _allowed(mask, batch, to_fitted, fitted)
-        points, scores, valid = select_keypoints(to_gray(fitted), self.cell, count, self.config.selector, allowed)
+        with record_function("slamfeat.select"):
+            points, scores, valid = select_keypoints(to_gray(fitted), self.cell, count, self.config.selector, allowed)
         keypoints = to_fitted.inverse().apply(points)
         grid = self._grid(fitted, to_fitted)
         return self._describe(batch, grid, keypoints * valid[..., None], scores, valid)
@@ -134,14 +136,16 @@ class Frontend:
     def _grid(self, fitted: Tensor, to_fitted: PixelMap) -> PatchGrid:
         patch, (height, width) = self.backbone.patch_size, fitted.shape[-2:]
         size = (width // self.cell * patch, height // self.cell * patch)
-        image, to_backbone = resize(fitted, size)
-        return token_grid(self.backbone, image, self.layers, to_fitted.then(to_backbone), self.config.center)
+        with record_function("slamfeat.backbone"):
+            image, to_backbone = resize(fitted, size)
+            return token_grid(self.backbone, image, self.layers, to_fitted.then(to_backbone), self.config.center)
 
     def _describe(self, batch: Tensor, grid: PatchGrid, keypoints: Tensor, scores: Tensor, valid: Tensor) -> Features:
         gray = (to_gray(batch) * 255).round().to(torch.uint8)
         descriptors = F.normalize(grid.sample(keypoints, cast(SampleMode, self.config.sampling)), dim=2)
         if self.config.local == "sift":
-            local = root_sift(gray, keypoints, diameter=self.backbone.patch_size / 2)
+            with record_function("slamfeat.root_sift"):
+                local = root_sift(gray, keypoints, diameter=self.backbone.patch_size / 2)
             descriptors = join(descriptors, local, self.config.local_weight)
         size = torch.tensor([batch.shape[-1], batch.shape[-2]], device=batch.device).expand(len(batch), 2)
         return Features(keypoints, scores, descriptors * valid[..., None], valid, size, grid, gray)

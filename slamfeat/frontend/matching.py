@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.profiler import record_function
 
 from slamfeat.errors import InputError
 from slamfeat.frontend.config import FrontendConfig
@@ -36,14 +37,17 @@ def match_features(features0: Features, features1: Features, config: FrontendCon
     if config.matcher.method == "guided":
         points1, scores, mask = _guided(features0, features1, config)
     else:
-        found, scores = _descriptor_matches(features0, features1, config)
+        with record_function("slamfeat.match"):
+            found, scores = _descriptor_matches(features0, features1, config)
         mask = found >= 0
         safe = found.clamp_min(0)[..., None].expand(-1, -1, 2)
         points1 = features1.keypoints.gather(1, safe)
         if config.matcher.neighbours > 1 and config.refine.method != "none":
             points1, mask = _fill(features0, points1, mask, config.matcher.neighbours)
-    points1, scores, mask = _refine(features0, features1, points1, scores, mask, config)
-    indices = _nearest_keypoints(points1, mask, features1)
+    with record_function("slamfeat.refine"):
+        points1, scores, mask = _refine(features0, features1, points1, scores, mask, config)
+    with record_function("slamfeat.link"):
+        indices = _nearest_keypoints(points1, mask, features1)
     return Matches(
         points0=features0.keypoints,
         points1=points1 * mask[..., None],

@@ -1,5 +1,6 @@
 """Rigid motions, two-view geometry, and robust estimation of poses from matches."""
 
+from slamfeat.geometry.interpolate import poses_at
 from slamfeat.geometry.robust import (
     AbsolutePose,
     Homography,
@@ -20,5 +21,6 @@ __all__ = [
     "estimate_homography",
     "estimate_relative_pose",
     "parallax_deg",
+    "poses_at",
     "triangulate",
 ]

@@ -1,4 +1,4 @@
-"""Poses and homographies from matches with outliers: one call each, pycolmap or OpenCV behind it.
+"""Poses and homographies from matches with outliers: one call each, pycolmap, OpenCV or PoseLib behind it.
 
 All thresholds are pixels of an undistorted image. Points are undistorted with the project's own `Camera.normalize` and
 handed on as pixels of a plain pinhole camera with its principal point at the origin; so no library's pixel convention
@@ -100,15 +100,16 @@ def estimate_relative_pose(
         confidence: of having drawn one sample without outliers.
         max_iterations: upper bound of RANSAC.
         seed: of the sampling.
-        estimator: "opencv" (MAGSAC++) or "pycolmap" (LO-RANSAC); either is followed by the same refinement. MAGSAC++
-            is the default because matches less exact than the threshold lead LO-RANSAC astray
-            (benchmarks/results/relative_pose.md).
+        estimator: "opencv" (MAGSAC++), "pycolmap" (LO-RANSAC) or "poselib" (LO-RANSAC; an optional package); each is
+            followed by the same refinement. MAGSAC++ is the default because matches less exact than the threshold
+            lead LO-RANSAC astray (benchmarks/results/relative_pose.md).
 
     Returns:
         None if fewer than 8 matches agree on a pose.
 
     Raises:
         InputError: the shapes differ or the estimator is unknown.
+        MissingDependencyError: the estimator's package is not installed.
     """
     p0, p1 = _pair(points0, points1)
     focal = float(np.mean([camera0.fx, camera0.fy, camera1.fx, camera1.fy]))
@@ -147,13 +148,15 @@ def estimate_absolute_pose(
         camera: the camera.
         threshold_px: largest reprojection error of an inlier, in pixels of the mean focal length.
         confidence, max_iterations, seed: as in `estimate_relative_pose`.
-        estimator: "pycolmap" (P3P in LO-RANSAC) or "opencv" (`solvePnPRansac`, then Levenberg-Marquardt).
+        estimator: "pycolmap" (P3P in LO-RANSAC), "opencv" (`solvePnPRansac`, then Levenberg-Marquardt) or "poselib"
+            (P3P in LO-RANSAC; an optional package).
 
     Returns:
         None if fewer than 6 points agree on a pose.
 
     Raises:
         InputError: the shapes differ or the estimator is unknown.
+        MissingDependencyError: the estimator's package is not installed.
     """
     world, pixels = np.asarray(points3d, dtype=np.float64), np.asarray(points2d, dtype=np.float64)
     if world.reshape(-1, 3).shape[0] != pixels.reshape(-1, 2).shape[0]:
@@ -191,13 +194,14 @@ def estimate_homography(
         points0, points1: (N, 2) matched pixels, taken as they are (no undistortion).
         threshold_px: largest distance in image 1 between a mapped point and its match.
         confidence, max_iterations, seed: as in `estimate_relative_pose`.
-        estimator: "pycolmap" (LO-RANSAC) or "opencv" (MAGSAC++).
+        estimator: "pycolmap" (LO-RANSAC), "opencv" (MAGSAC++) or "poselib" (LO-RANSAC; an optional package).
 
     Returns:
         None if fewer than 6 matches agree on a homography, or it is singular.
 
     Raises:
         InputError: the shapes differ or the estimator is unknown.
+        MissingDependencyError: the estimator's package is not installed.
     """
     p0, p1 = _pair(points0, points1)
     finite = np.isfinite(p0).all(1) & np.isfinite(p1).all(1)
@@ -232,7 +236,7 @@ def _pair(points0: ArrayLike, points1: ArrayLike) -> tuple[Array, Array]:
 
 def _choose(solvers: dict[str, Solver], estimator: str) -> Solver:
     if estimator not in solvers:
-        raise InputError(f"estimator {estimator!r} is unknown; use {' or '.join(map(repr, solvers))}")
+        raise InputError(f"estimator {estimator!r} is unknown; use one of {', '.join(map(repr, solvers))}")
     return solvers[estimator]
 
 

@@ -1,4 +1,4 @@
-"""The RANSACs of pycolmap and OpenCV behind equal signatures, for `slamfeat.geometry.robust`.
+"""The RANSACs of pycolmap, OpenCV and PoseLib behind equal signatures, for `slamfeat.geometry.robust`.
 
 Every solver takes clean points (finite, at least 5), the threshold in the points' pixels, confidence, iterations and
 seed, and returns a matrix or None. Pixels belong to a pinhole camera with the principal point at the origin.
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from slamfeat.geometry.se3 import Array, make_pose
+from slamfeat.geometry.solvers_poselib import absolute_poselib, essential_poselib, homography_poselib
 
 # A tenth of pycolmap's default, for the sake of time: its local optimisation needs few samples, and our refinement
 # follows. How it then does against MAGSAC++ is in benchmarks/results/relative_pose.md.
@@ -134,6 +135,14 @@ def _ransac(threshold: float, confidence: float, iterations: int, seed: int) -> 
 
 
 Solver = Callable[..., "Array | None"]
-ESSENTIAL: dict[str, Solver] = {"pycolmap": _essential_pycolmap, "opencv": _essential_opencv}
-ABSOLUTE: dict[str, Solver] = {"pycolmap": _absolute_pycolmap, "opencv": _absolute_opencv}
-HOMOGRAPHY: dict[str, Solver] = {"pycolmap": _homography_pycolmap, "opencv": _homography_opencv}
+ESSENTIAL: dict[str, Solver] = {
+    "pycolmap": _essential_pycolmap,
+    "opencv": _essential_opencv,
+    "poselib": essential_poselib,
+}
+ABSOLUTE: dict[str, Solver] = {"pycolmap": _absolute_pycolmap, "opencv": _absolute_opencv, "poselib": absolute_poselib}
+HOMOGRAPHY: dict[str, Solver] = {
+    "pycolmap": _homography_pycolmap,
+    "opencv": _homography_opencv,
+    "poselib": homography_poselib,
+}

@@ -7,9 +7,12 @@ from typing import Literal, get_args
 
 from slamfeat.errors import ConfigError
 
-Mode = Literal["mono", "rgbd"]
+Mode = Literal["mono", "rgbd", "stereo"]
 ScaleSource = Literal["groundtruth", "propagated"]
-Estimator = Literal["pycolmap", "opencv"]
+Estimator = Literal["pycolmap", "opencv", "poselib"]
+_POSITIVE = (
+    "keyframe_px", "threshold_px", "pnp_threshold_px", "max_depth_m", "stereo_threshold_px", "min_disparity_px",
+)  # fmt: skip
 
 
 @dataclass
@@ -24,12 +27,16 @@ class OdometryConfig:
             matrix is not observable.
         min_inliers: fewer inliers than this and the frame is lost.
         threshold_px: largest epipolar error of an inlier, monocular; pixels.
-        pnp_threshold_px: largest reprojection error of an inlier, RGB-D; pixels.
-        max_depth_m: depth beyond this is not used.
+        pnp_threshold_px: largest reprojection error of an inlier, RGB-D and stereo; pixels.
+        max_depth_m: a depth sensor's values beyond this are not used; does not concern stereo.
+        stereo_threshold_px: largest epipolar error (Sampson distance) between left and right image; pixels.
+        min_disparity_px: stereo points with less disparity are not used: an error of a pixel there is an error of the
+            whole depth. Pixels; the angle between the two rays times the focal length, so for any rig.
         reset_after: lost frames in a row after which the current frame becomes the keyframe at the last known pose.
-        estimator: of the essential matrix: "opencv" (MAGSAC++) or "pycolmap" (LO-RANSAC). Keypoints that are less
-            exact than the threshold make LO-RANSAC take a turn for a step, see benchmarks/results/relative_pose.md.
-        pnp_estimator: of the pose from depth: "pycolmap" or "opencv".
+        estimator: of the essential matrix: "opencv" (MAGSAC++), "pycolmap" or "poselib" (LO-RANSAC; poselib is an
+            optional package). Keypoints that are less exact than the threshold make LO-RANSAC take a turn for a
+            step, see benchmarks/results/relative_pose.md.
+        pnp_estimator: of the pose from depth: "pycolmap", "opencv" or "poselib".
         seed: seed of the robust estimators.
     """
 
@@ -40,6 +47,8 @@ class OdometryConfig:
     threshold_px: float = 1.0
     pnp_threshold_px: float = 2.0
     max_depth_m: float = 10.0
+    stereo_threshold_px: float = 1.0
+    min_disparity_px: float = 1.0
     reset_after: int = 5
     estimator: str = "opencv"
     pnp_estimator: str = "pycolmap"
@@ -49,7 +58,8 @@ class OdometryConfig:
         for name in (self.estimator, self.pnp_estimator):
             if name not in get_args(Estimator):
                 raise ConfigError(f"unknown estimator '{name}'; use one of {', '.join(get_args(Estimator))}")
-        if min(self.keyframe_px, self.threshold_px, self.pnp_threshold_px, self.max_depth_m) <= 0:
-            raise ConfigError("vo: keyframe_px, threshold_px, pnp_threshold_px and max_depth_m must be positive")
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"vo: {name} must be positive, got {getattr(self, name)}")
         if self.min_inliers < 6 or self.reset_after < 1:
             raise ConfigError("vo: min_inliers must be at least 6 and reset_after at least 1")

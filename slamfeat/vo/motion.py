@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slamfeat.geometry.epipolar import homogeneous
 from slamfeat.geometry.robust import estimate_absolute_pose, estimate_relative_pose
 from slamfeat.geometry.se3 import Array
 from slamfeat.geometry.triangulate import backproject
@@ -51,7 +52,22 @@ def rgbd_motion(
 ) -> Motion | None:
     """Metric motion from matches (M, 2), (M, 2) and the keyframe's depth map by PnP; None when too few agree."""
     xyz = backproject(points0, depth0, camera)
-    known = np.flatnonzero(np.isfinite(xyz).all(1) & ~(xyz[:, 2] > config.max_depth_m))
+    xyz[xyz[:, 2] > config.max_depth_m] = np.nan
+    return _pnp_motion(xyz, points1, camera, config)
+
+
+def stereo_motion(
+    points0: Array, points1: Array, depths0: Array, camera: Camera, config: OdometryConfig
+) -> Motion | None:
+    """Metric motion from matches (M, 2), (M, 2) and the depth (M,) of the keyframe's points, metres, by PnP.
+
+    Depth is NaN where unknown. None when too few agree.
+    """
+    return _pnp_motion(homogeneous(camera.normalize(points0)) * depths0[:, None], points1, camera, config)
+
+
+def _pnp_motion(xyz: Array, points1: Array, camera: Camera, config: OdometryConfig) -> Motion | None:
+    known = np.flatnonzero(np.isfinite(xyz).all(1))
     if len(known) < config.min_inliers:
         return None
     estimate = estimate_absolute_pose(
@@ -60,6 +76,6 @@ def rgbd_motion(
     )  # fmt: skip
     if estimate is None or estimate.num_inliers < config.min_inliers:
         return None
-    inliers = np.zeros(len(points0), dtype=bool)
+    inliers = np.zeros(len(points1), dtype=bool)
     inliers[known[estimate.inliers]] = True
     return Motion(estimate.T_camera_world, inliers, metric=True)

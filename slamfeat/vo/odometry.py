@@ -8,14 +8,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from slamfeat.errors import InputError
+from slamfeat.data.records import StereoRig
 from slamfeat.frontend.protocol import FeatureFrontend
 from slamfeat.geometry.se3 import Array, invert
 from slamfeat.types import Camera, Features, Frame, Trajectory
+from slamfeat.vo.checks import check_first, check_frame, check_mode, check_time
 from slamfeat.vo.config import Mode, OdometryConfig
 from slamfeat.vo.depths import keypoint_depths
-from slamfeat.vo.motion import Motion, monocular_motion, rgbd_motion
+from slamfeat.vo.keyframe import Keyframe
+from slamfeat.vo.motion import Motion, monocular_motion, rgbd_motion, stereo_motion
 from slamfeat.vo.scale import PropagatedScale, ScaleSource, Step
+from slamfeat.vo.stereo import StereoDepth
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class FrameReport:
         keypoints, matches, inliers: counts.
         displacement_px: mean displacement of the matches since the keyframe; NaN without matches.
         reason: why the frame is lost, empty when tracked.
-        ms: milliseconds a stage.
+        ms: milliseconds a stage; "stereo" (the right image's features, matches and depths) only where it was done.
     """
 
     index: int
@@ -42,18 +45,6 @@ class FrameReport:
     displacement_px: float = float("nan")
     reason: str = ""
     ms: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Keyframe:
-    """A frame that others are tracked against. `depths` (K,) belong to its keypoints, NaN where unknown."""
-
-    timestamp: float
-    features: Features
-    pose: Array
-    depth: NDArray[np.float32] | None
-    depths: Array
-    first_inliers: int = 0
 
 
 class Odometry:
@@ -72,27 +63,29 @@ class Odometry:
         mode: Mode = "mono",
         config: OdometryConfig | None = None,
         scale: ScaleSource | None = None,
+        rig: StereoRig | None = None,
     ) -> None:
         """Track with `frontend` images of `camera`.
 
         Args:
             frontend: extracts and matches.
             camera: intrinsics of the images.
-            mode: "mono" or "rgbd" (frames need depth; the result is metric).
+            mode: "mono", "rgbd" (frames need depth) or "stereo" (frames need a right image); the last two are metric.
             config: see `OdometryConfig`.
             scale: where monocular step lengths come from; by default propagated from keyframe to keyframe.
+            rig: the right camera, in stereo mode: `sequence.rig`. Its images need not be rectified.
 
         Raises:
-            InputError: unknown mode.
+            InputError: unknown mode, stereo without a rig, or a rig without baseline.
         """
-        if mode not in ("mono", "rgbd"):
-            raise InputError(f"unknown mode '{mode}'; use mono or rgbd")
-        self.frontend, self.camera, self.mode = frontend, camera, mode
+        check_mode(mode, rig)
+        self.frontend, self.camera, self.mode, self.rig = frontend, camera, mode, rig
         self.config = config or OdometryConfig()
+        self._stereo = StereoDepth(frontend, camera, rig, self.config) if mode == "stereo" and rig else None
         self.scale: ScaleSource = scale or PropagatedScale()
         self.reports: list[FrameReport] = []
-        self._keyframe: _Keyframe | None = None
-        self._previous: _Keyframe | None = None
+        self._keyframe: Keyframe | None = None
+        self._previous: Keyframe | None = None
         self._last_pose: Array = np.eye(4)
         self._lost_in_a_row = 0
         self._times: list[float] = []
@@ -106,13 +99,14 @@ class Odometry:
     @property
     def scale_label(self) -> str:
         """How the result got its scale, for reports."""
-        return "metric (depth)" if self.mode == "rgbd" else self.scale.label
+        return {"rgbd": "metric (depth)", "stereo": "metric (stereo)"}.get(self.mode, self.scale.label)
 
     def track(self, frame: Frame) -> Array | None:
         """Pose `T_world_camera` (4, 4) of the frame, or None while lost. `reports[-1]` tells the rest.
 
         Raises:
-            InputError: the first frame lacks depth in rgbd mode, the size is not the camera's, or time stands still.
+            InputError: the first frame lacks depth in rgbd mode or the right image in stereo mode, a size is not the
+                camera's, or time stands still.
         """
         self._check(frame)
         started = time.perf_counter()
@@ -131,47 +125,55 @@ class Odometry:
     def _start(self, frame: Frame, features: Features, report: FrameReport) -> Array | None:
         if report.keypoints < self.config.min_inliers:
             return self._lose(replace(report, reason="too few keypoints to start"))
-        self._take_keyframe(frame, features, self._last_pose, np.full(features.mask.shape[1], np.nan))
-        return self._accept(self._last_pose, replace(report, keyframe=True))
+        report = self._take_keyframe(self._as_keyframe(frame, features, self._last_pose), report)
+        if not report.keyframe:
+            return self._lose(replace(report, reason="too few stereo matches to start"))
+        return self._accept(self._last_pose, report)
 
-    def _follow(self, keyframe: _Keyframe, frame: Frame, features: Features, report: FrameReport) -> Array | None:
+    def _follow(self, keyframe: Keyframe, frame: Frame, features: Features, report: FrameReport) -> Array | None:
         started = time.perf_counter()
         matches = self.frontend.match(keyframe.features, features)
         points0, points1, _ = matches.numpy()
         matched = time.perf_counter()
-        motion = self._estimate(keyframe, points0, points1)
+        slots = np.flatnonzero(matches.mask[0].cpu().numpy())
+        motion = self._estimate(keyframe, points0, points1, slots)
         displacement = float(np.linalg.norm(points1 - points0, axis=1).mean()) if len(points0) else float("nan")
         report = replace(report, matches=len(points0), displacement_px=displacement)
         previous, self._previous = self._previous, None
         if motion is None and previous is not None:
+            previous, report = self._with_stereo(previous, report)
             return self._follow(previous, frame, features, report)
         if motion is None:
             return self._lose(
                 self._timed(report, started, matched, "too few matches agree on a motion"), frame, features
             )
-        slots = np.flatnonzero(matches.mask[0].cpu().numpy())
         scaled = self._apply_scale(motion, keyframe, frame, points0, points1, slots, displacement)
         if scaled is None:
             return self._lose(self._timed(report, started, matched, "no scale for this frame"), frame, features)
         pose = keyframe.pose @ invert(scaled)
         inliers = int(motion.inliers.sum())
         report = self._timed(replace(report, inliers=inliers), started, matched, "")
-        if self._can_be_keyframe(frame) and self._wants_keyframe(keyframe, displacement, inliers):
-            known = keyframe.depths[slots]
-            depths = keypoint_depths(features, points0, points1, known, scaled, motion.inliers, self.camera)
-            self._take_keyframe(frame, features, pose, depths)
-            report = replace(report, keyframe=True)
-        elif self._can_be_keyframe(frame):
-            self._previous = self._as_keyframe(frame, features, pose, np.full(features.mask.shape[1], np.nan))
+        if self._can_be_keyframe(frame):
+            candidate = self._as_keyframe(frame, features, pose)
+            if not self._wants_keyframe(keyframe, displacement, inliers):
+                self._previous = candidate
+            elif self.mode == "mono":
+                known = keyframe.depths[slots]
+                depths = keypoint_depths(features, points0, points1, known, scaled, motion.inliers, self.camera)
+                report = self._take_keyframe(replace(candidate, depths=depths), report)
+            else:
+                report = self._take_keyframe(candidate, report)
         return self._accept(pose, report)
 
-    def _estimate(self, keyframe: _Keyframe, points0: Array, points1: Array) -> Motion | None:
+    def _estimate(self, keyframe: Keyframe, points0: Array, points1: Array, slots: NDArray[np.intp]) -> Motion | None:
+        if self.mode == "stereo":
+            return stereo_motion(points0, points1, keyframe.depths[slots], self.camera, self.config)
         if keyframe.depth is not None:
             return rgbd_motion(points0, points1, keyframe.depth, self.camera, self.config)
         return monocular_motion(points0, points1, self.camera, self.config)
 
     def _apply_scale(
-        self, motion: Motion, keyframe: _Keyframe, frame: Frame, points0: Array, points1: Array,
+        self, motion: Motion, keyframe: Keyframe, frame: Frame, points0: Array, points1: Array,
         slots: NDArray[np.intp], displacement: float,
     ) -> Array | None:  # fmt: skip
         if motion.metric:
@@ -189,21 +191,38 @@ class Odometry:
         scaled[:3, 3] *= length
         return scaled
 
-    def _wants_keyframe(self, keyframe: _Keyframe, displacement: float, inliers: int) -> bool:
+    def _wants_keyframe(self, keyframe: Keyframe, displacement: float, inliers: int) -> bool:
         if keyframe.first_inliers == 0:
             self._keyframe = replace(keyframe, first_inliers=inliers)
         few = inliers < self.config.keyframe_ratio * keyframe.first_inliers
         return displacement > self.config.keyframe_px or few
 
     def _can_be_keyframe(self, frame: Frame) -> bool:
-        """In rgbd mode the depth of the keyframe carries the motion; other frames may lack it."""
-        return self.mode == "mono" or frame.depth is not None
+        """The depth or the right image of the keyframe carries the motion; other frames may lack it."""
+        return {"mono": True, "rgbd": frame.depth is not None, "stereo": frame.right is not None}[self.mode]
 
-    def _take_keyframe(self, frame: Frame, features: Features, pose: Array, depths: Array) -> None:
-        self._keyframe = self._as_keyframe(frame, features, pose, depths)
+    def _as_keyframe(self, frame: Frame, features: Features, pose: Array) -> Keyframe:
+        return Keyframe(
+            frame.timestamp, features, pose, np.full(features.mask.shape[1], np.nan),
+            depth=frame.depth if self.mode == "rgbd" else None, right=frame.right if self.mode == "stereo" else None,
+        )  # fmt: skip
 
-    def _as_keyframe(self, frame: Frame, features: Features, pose: Array, depths: Array) -> _Keyframe:
-        return _Keyframe(frame.timestamp, features, pose, frame.depth if self.mode == "rgbd" else None, depths)
+    def _take_keyframe(self, candidate: Keyframe, report: FrameReport) -> FrameReport:
+        """Track against `candidate` from now on, unless the right image shows too few of its points."""
+        candidate, report = self._with_stereo(candidate, report)
+        if self._stereo and np.isfinite(candidate.depths).sum() < self.config.min_inliers:
+            return report
+        self._keyframe = candidate
+        return replace(report, keyframe=True)
+
+    def _with_stereo(self, keyframe: Keyframe, report: FrameReport) -> tuple[Keyframe, FrameReport]:
+        """The keyframe with the depths its right image gives, where it has one that was not looked at yet."""
+        if self._stereo is None or keyframe.right is None:
+            return keyframe, report
+        started = time.perf_counter()
+        depths = self._stereo.depths(keyframe.features, keyframe.right)
+        spent = report.ms.get("stereo", 0.0) + 1e3 * (time.perf_counter() - started)
+        return replace(keyframe, depths=depths, right=None), replace(report, ms={**report.ms, "stereo": spent})
 
     def _accept(self, pose: Array, report: FrameReport) -> Array:
         self._last_pose, self._lost_in_a_row = pose, 0
@@ -215,9 +234,8 @@ class Odometry:
     def _lose(self, report: FrameReport, frame: Frame | None = None, features: Features | None = None) -> Array | None:
         self._lost_in_a_row += 1
         if frame is not None and features is not None and self._should_restart(frame, report):
-            self._take_keyframe(frame, features, self._last_pose, np.full(features.mask.shape[1], np.nan))
-            self._lost_in_a_row = 0
-            report = replace(report, keyframe=True)
+            report = self._take_keyframe(self._as_keyframe(frame, features, self._last_pose), report)
+            self._lost_in_a_row = 0 if report.keyframe else self._lost_in_a_row
         self.reports.append(replace(report, tracked=False))
         return None
 
@@ -231,17 +249,8 @@ class Odometry:
         return replace(report, ms=ms, reason=reason)
 
     def _check(self, frame: Frame) -> None:
-        height, width = frame.image.shape[:2]
-        if (width, height) != (self.camera.width, self.camera.height):
-            name = frame.path or f"frame {frame.index}"
-            raise InputError(
-                f"{name} is {width}x{height} but the calibration is for {self.camera.width}x{self.camera.height}; "
-                "give the calibration of these images with --camera"
-            )
-        if self.reports and frame.timestamp <= self.reports[-1].timestamp:
-            raise InputError(
-                f"frame {frame.index}: time {frame.timestamp} s does not follow {self.reports[-1].timestamp} s; "
-                "give frames in order of time"
-            )
-        if self.mode == "rgbd" and frame.depth is None and self._keyframe is None:
-            raise InputError(f"frame {frame.index} has no depth; start with a frame that has, or use mode mono")
+        check_frame(frame, self.mode, self.camera, self.rig)
+        if self.reports:
+            check_time(frame, self.reports[-1].timestamp)
+        if self._keyframe is None:
+            check_first(frame, self.mode)

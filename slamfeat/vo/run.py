@@ -107,7 +107,7 @@ def check_align(align: str) -> None:
 
 
 def default_alignment(odometry: Odometry) -> str:
-    """SE(3) where the scale is known (depth, or ground-truth scale a pair), Sim(3) otherwise."""
+    """SE(3) where the scale is known (depth, stereo, or ground-truth scale a pair), Sim(3) otherwise."""
     return "sim3" if odometry.mode == "mono" and "ground-truth" not in odometry.scale_label else "se3"
 
 

@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 
 def choose_mode(mode: str, sequence: Sequence) -> Mode:
-    """ "auto" is rgbd where the sequence has depth, else mono.
+    """ "auto" is rgbd where the sequence has depth, else stereo where it has a right camera, else mono.
 
     Raises:
-        InputError: another word, or a mode that is not built.
+        InputError: another word.
     """
     if mode == "auto":
-        return "rgbd" if "rgbd" in sequence.modes else "mono"
+        return "rgbd" if "rgbd" in sequence.modes else "stereo" if "stereo" in sequence.modes else "mono"
     if mode in get_args(Mode):
         return cast(Mode, mode)
-    raise InputError(f"unknown mode '{mode}'; use mono, rgbd or auto")
+    raise InputError(f"unknown mode '{mode}'; use mono, rgbd, stereo or auto")
 
 
 def build_odometry(
@@ -35,13 +35,15 @@ def build_odometry(
 
     Args:
         frontend: extracts and matches.
-        sequence: gives the camera and the ground truth.
+        sequence: gives the camera, the right camera in stereo mode, and the ground truth.
         mode: see `choose_mode`.
-        scale: "groundtruth", "propagated", or "auto": ground truth where there is some. Ignored in rgbd mode.
+        scale: "groundtruth", "propagated", or "auto": ground truth where there is some. Ignored in rgbd and
+            stereo mode.
         config: see `OdometryConfig`.
 
     Raises:
-        InputError: no calibration, another word for the scale, or no ground truth to take it from.
+        InputError: no calibration (of the right camera either, in stereo mode), another word for the scale, or no
+            ground truth to take it from.
     """
     source: ScaleSource = PropagatedScale()
     if scale not in ("auto", "groundtruth", "propagated"):
@@ -51,7 +53,9 @@ def build_odometry(
         raise InputError(f"{sequence.path}: has no ground truth to take the scale from; use --scale propagated")
     if mode == "mono" and scale != "propagated" and sequence.groundtruth is not None:
         source = GroundTruthScale(sequence.groundtruth)
-    return Odometry(frontend, sequence.camera, mode, config, source)
+    if mode == "stereo" and sequence.rig is None:
+        raise InputError(f"{sequence.path}: has no calibrated right camera for mode stereo; use --mode mono")
+    return Odometry(frontend, sequence.camera, mode, config, source, sequence.rig)
 
 
 def usable_scale(scale: str, sequence: Sequence) -> str:

@@ -1,26 +1,16 @@
-"""The runners: their figures on cases with a known answer, and their resumable store."""
+"""Publishing: headers, the README's table, the committed results."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import odometry, readme_table, untrained
+from benchmarks import publish, readme_table
 from benchmarks.peers.opencv import OpenCVFrontend
-from benchmarks.provenance import header, header_line
-
-
-def test_area_under_recall_in_closed_form() -> None:
-    """One error e of one: recall rises from 0 to 1 linearly until e, then stays, as glue-factory defines it."""
-    assert untrained.area_under_recall([2.0], 10) == pytest.approx(100 * (2 / 2 + 8) / 10)
-    assert untrained.area_under_recall([0.0, 0.0], 5) == pytest.approx(100)
-    assert untrained.area_under_recall([11.0, 12.0], 10) == pytest.approx(0)
-    # Two errors, one beyond the limit: up to 4 the curve rises to a half, and stays there.
-    assert untrained.area_under_recall([4.0, 50.0], 10) == pytest.approx(100 * (0.5 * 4 / 2 + 0.5 * 6) / 10)
+from slamfeat.bench.provenance import header, header_line
 
 
 @pytest.mark.parametrize("name", ["orb", "sift"])
@@ -33,28 +23,6 @@ def test_peers_keep_the_contract_and_match_a_shifted_photo(name: str, photo: np.
     assert len(points0) > 80 and (error < 4).mean() > 0.9  # ORB finds corners on coarse pyramid levels
     black = frontend.extract(np.zeros_like(photo))
     assert not black.mask.any() and len(frontend.match(black, first)) == 0
-
-
-def test_odometry_benchmark_resumes_and_says_how_it_was_made(
-    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-
-    def measure(name: str, data: str, scale: str, config: object) -> dict[str, object]:
-        calls.append(name)
-        return {"sequence": "s", "mode": "mono", "frontend": name, "ate_rmse_m": 0.5, "tracked_percent": 99.0}
-
-    monkeypatch.setattr(odometry, "measure", measure)
-    out = tmp_path / "r"
-    monkeypatch.setattr(sys, "argv", ["odometry", f"{sample}:rgbd", "--frontend", "orb", "--out", str(out)])
-    odometry.main()
-    monkeypatch.setattr(sys, "argv", ["odometry", f"{sample}:rgbd", "--frontend", "orb", "sift", "--out", str(out)])
-    odometry.main()
-    assert calls == ["orb", "sift"]
-    rows = json.loads(out.with_suffix(".json").read_text())["rows"]
-    assert [row["frontend"] for row in rows.values()] == ["orb", "sift"]
-    text = out.with_suffix(".md").read_text()
-    assert "0.5000" in text and "commit" in text and "benchmarks.odometry" in text
 
 
 def test_header_names_machine_and_commit() -> None:
@@ -70,3 +38,25 @@ def test_readme_table_is_put_between_its_markers(tmp_path: Path, monkeypatch: py
     readme_table.main()
     expected = "x\n<!-- results: t.md -->\n| a |\n<!-- end of results -->\ny\n"
     assert (tmp_path / "README.md").read_text() == expected
+
+
+def test_publishing_copies_results_and_writes_summaries(tmp_path: Path) -> None:
+    source, target = tmp_path / "run" / "results", tmp_path / "published"
+    source.mkdir(parents=True)
+    target.mkdir()
+    row = {"size": "640x480", "threads": 1, "extract_ms": 1.0, "match_ms": 1.0, "vs_xfeat": None, "vs_sift": None}
+    rows = [
+        {**row, "frontend": name, "total_ms": ms, "peak_mb": None} for name, ms in (("slamfeat", 9.0), ("orb", 3.0))
+    ]
+    result = {
+        "task": "speed", "header": header("slamfeat bench x"), "estimator": "none", "num_keypoints": 9, "config": {},
+        "frontends": {"slamfeat": {"settings": {}}, "orb": {"settings": {}}}, "problems": {}, "rows": rows,
+        "stages": {}, "peak": {},
+    }  # fmt: skip
+    (source / "speed.json").write_text(json.dumps(result))
+    (source / "speed.md").write_text("table\n")
+    publish.publish(tmp_path / "run", target)
+    assert (target / "speed.json").read_text() == (source / "speed.json").read_text()
+    assert "slamfeat bench x" in (target / "summary.md").read_text()
+    standing = (target / "standing.md").read_text()
+    assert "9" in standing and "orb" in standing

@@ -74,7 +74,7 @@ def test_depth_that_does_not_belong(sequence: Path) -> None:
 
 
 def test_modes_and_words(sequence: Path, sample: Path, tmp_path: Path) -> None:
-    assert_one_line(cli("run", sequence, "--mode", "lidar"), "unknown mode 'lidar'", "mono, rgbd or auto")
+    assert_one_line(cli("run", sequence, "--mode", "lidar"), "unknown mode 'lidar'", "mono, rgbd, stereo or auto")
     assert_one_line(cli("run", sequence, "--scale", "huge"), "unknown scale 'huge'", "propagated")
     assert_one_line(cli("run", sequence, "--align", "sim4"), "unknown alignment 'sim4'", "sim3")
     assert_one_line(cli("run", sequence, "--start", 50), str(sequence), "leave no frames")

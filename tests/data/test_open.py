@@ -12,8 +12,9 @@ import pytest
 
 from slamfeat.data import open_sequence
 from slamfeat.data.calibration import read_calibration, write_calibration
+from slamfeat.data.homography_pairs import read_homography_pairs
 from slamfeat.data.open import LOADERS
-from slamfeat.data.pairs import read_homography_pairs, read_posed_images
+from slamfeat.data.pairs import read_posed_images
 from slamfeat.errors import InputError
 from slamfeat.types import Camera
 

@@ -127,7 +127,7 @@ def test_modes_choose_what_is_read(tmp_path: Path) -> None:
     assert sequence.for_mode("rgbd")[0].depth is not None
     with pytest.raises(InputError, match=r"no stereo data.*mono or rgbd"):
         sequence.for_mode("stereo")
-    assert (sequence.baseline, sequence.right_camera, sequence.T_left_right) == (None, None, None)
+    assert (sequence.rig, sequence.baseline, sequence.right_camera, sequence.T_left_right) == (None, None, None, None)
 
 
 def test_rgbd_view_leaves_out_frames_without_depth(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""Robust estimation against known geometry, pycolmap against OpenCV, and inputs that determine nothing."""
+"""Robust estimation against known geometry, the estimators against one another, and inputs that determine nothing."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from slamfeat.errors import InputError
+from slamfeat.errors import InputError, MissingDependencyError
 from slamfeat.geometry import estimate_absolute_pose, estimate_homography, estimate_relative_pose
 from slamfeat.geometry.epipolar import essential_from_pose, sampson_error
 from slamfeat.geometry.robust import _agree, transfer_distance
 from slamfeat.geometry.se3 import rotation_angle_deg
+from slamfeat.geometry.solvers_poselib import absolute_poselib, essential_poselib, homography_poselib
 from slamfeat.geometry.twoview import facing
 from slamfeat.types import Camera
 
-ESTIMATORS = ("pycolmap", "opencv")
+ESTIMATORS = ("pycolmap", "opencv", "poselib")
 
 
 def rotation_error(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -202,5 +205,49 @@ def test_wrong_calls() -> None:
         estimate_relative_pose(points, points[:9], PINHOLE, PINHOLE)
     with pytest.raises(InputError, match=r"\(N, 3\) and \(N, 2\)"):
         estimate_absolute_pose(np.zeros((9, 3)), points, PINHOLE)
-    with pytest.raises(InputError, match="'poselib' is unknown; use 'pycolmap' or 'opencv'"):
-        estimate_homography(points, points, estimator="poselib")
+    with pytest.raises(InputError, match="'magic' is unknown; use one of 'pycolmap', 'opencv', 'poselib'"):
+        estimate_homography(points, points, estimator="magic")
+
+
+def test_poselib_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "poselib", None)
+    scene = make_scene(0)
+    with pytest.raises(MissingDependencyError, match=r'pip install "slamfeat\[peers\]"'):
+        estimate_relative_pose(scene.pixels0, scene.pixels1, PINHOLE, PINHOLE, estimator="poselib")
+    with pytest.raises(MissingDependencyError, match="poselib"):
+        estimate_absolute_pose(scene.points, scene.pixels1, PINHOLE, estimator="poselib")
+    with pytest.raises(MissingDependencyError, match="poselib"):
+        estimate_homography(scene.pixels0, scene.pixels1, estimator="poselib")
+
+
+def test_poselib_honours_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ignores options that it does not know, so a misspelt name would leave its own defaults in place."""
+    poselib = pytest.importorskip("poselib")
+    scene, focal = make_scene(0, noise=0.5, outliers=0.3), 520.0
+    p0, p1 = (PINHOLE.normalize(pixels) * focal for pixels in (scene.pixels0, scene.pixels1))
+    told: list[dict[str, Any]] = []
+
+    def spy(name: str) -> None:
+        original = getattr(poselib, name)
+
+        def wrapped(*arguments: object) -> tuple[Any, dict[str, Any]]:
+            model, stats = original(*arguments)
+            told.append(stats)
+            return model, stats
+
+        monkeypatch.setattr(poselib, name, wrapped)
+
+    def solve(key: str, threshold: float = 1.0, confidence: float = 0.9999, iterations: int = 10_000) -> list[Any]:
+        told.clear()
+        options = (threshold, confidence, iterations, 0)
+        essential_poselib(p0, p1, focal, *options)
+        absolute_poselib(scene.points, p1, focal, *options)
+        homography_poselib(p0, p0 + [4.0, 2.0] + np.where(scene.wrong, 50, 0)[:, None] + (p1 % 1), *options)
+        return [stats[key] for stats in told]
+
+    for name in ("estimate_relative_pose", "estimate_absolute_pose", "estimate_homography"):
+        spy(name)
+    for narrow, wide in zip(solve("num_inliers", 0.2), solve("num_inliers", 1.0), strict=True):
+        assert 0 < narrow < 0.8 * wide
+    assert max(solve("iterations", iterations=5)) <= 5
+    assert sum(solve("iterations", 0.2, confidence=0.5)) < sum(solve("iterations", 0.2, confidence=0.9999))

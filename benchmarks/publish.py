@@ -1,0 +1,58 @@
+"""Put the results of a benchmark run into benchmarks/results/ and the README.
+
+    python -m benchmarks.publish runs/bench/test_split
+
+Copies each task's JSON, per-item results and table, the charts and the trajectories; writes summary.md, which the
+README shows between its markers, and standing.md, where slamfeat stands behind a peer and where ahead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from benchmarks import readme_table
+from slamfeat.bench.provenance import header_line
+from slamfeat.bench.run import TASKS, read_results
+from slamfeat.bench.standing import standing_markdown
+from slamfeat.bench.tables import summary_markdown
+from slamfeat.files import write_text
+
+RESULTS = Path(__file__).parent / "results"
+_TITLES = {
+    "matching": "Matching", "vo": "Odometry", "robustness": "Robustness (area under the curves, %)", "speed": "Speed",
+}  # fmt: skip
+
+
+def publish(source: Path, target: Path = RESULTS) -> None:
+    """Copy a run's results and write the summaries."""
+    results = read_results(source / "results")
+    for task in results:
+        for suffix in (".json", ".items.jsonl", ".md"):
+            file = source / "results" / f"{task}{suffix}"
+            if file.exists():
+                shutil.copy(file, target / file.name)
+    for folder in ("charts", "trajectories"):
+        shutil.rmtree(target / folder, ignore_errors=True)
+        if (source / "results" / folder).is_dir():
+            shutil.copytree(source / "results" / folder, target / folder)
+    parts = [
+        f"### {_TITLES[task]}\n{header_line(results[task]['header'])}\n\n{summary_markdown(results[task]).strip()}\n"
+        for task in TASKS
+        if task in results
+    ]
+    write_text(target / "summary.md", "\n".join(parts))
+    write_text(target / "standing.md", standing_markdown(results).strip() + "\n")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the --out folder of `slamfeat bench all`")
+    publish(parser.parse_args().run)
+    readme_table.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""From a name to a frontend: slamfeat and its recipes, the peers' files, and a file of the user's own.
+
+A peer is one Python file with `FRONTENDS: dict[str, Callable[[int], FeatureFrontend]]`, from a name to a factory that
+takes the keypoint budget. Peers live in benchmarks/peers/ of a checkout (a wheel carries a copy).
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from slamfeat.errors import ConfigError
+from slamfeat.frontend import FeatureFrontend, Frontend
+
+PACKAGE = Path(__file__).parent.parent
+Factory = Callable[[int], FeatureFrontend]
+OURS = "slamfeat"
+_LIBRARIES = ("torch", "kornia", "opencv-python", "numpy")
+
+
+def peers_folder() -> Path:
+    """Where the peers' files are: inside an installed package, or in a source checkout."""
+    packed = PACKAGE / "bench" / "peers"
+    return packed if packed.is_dir() else PACKAGE.parent / "benchmarks" / "peers"
+
+
+def list_frontends() -> list[str]:
+    """All names that `build_frontend` knows without a file."""
+    return [OURS, *_recipes(), *_peers()]
+
+
+def build_frontend(name: str, num_keypoints: int) -> FeatureFrontend:
+    """A frontend by name or file, with a budget of keypoints.
+
+    Args:
+        name: "slamfeat", "slamfeat:RECIPE" (a file of configs/frontend), a peer's name, a .yaml recipe of slamfeat's,
+            or a .py file with `FRONTENDS` ("file.py", or "file.py:name" where it has several).
+        num_keypoints: slots K.
+
+    Raises:
+        ConfigError: unknown name, or a file without `FRONTENDS`.
+        WeightsError: weights missing; says how to get them.
+    """
+    recipe = _recipe_of(name)
+    if name == OURS or recipe is not None:
+        return _ours(name, recipe, num_keypoints)
+    _, factory = _find(name)
+    return factory(num_keypoints)
+
+
+def settings_of(frontend: FeatureFrontend) -> dict[str, Any]:
+    """What a frontend says of its settings: its `settings`, or slamfeat's configuration."""
+    from slamfeat.config import to_dict
+
+    if not isinstance(frontend, Frontend):
+        return dict(getattr(frontend, "settings", {}))
+    backbone = frontend.backbone
+    about = {"backbone": backbone.name, "blocks": backbone.depth, "dtype": str(backbone.dtype).removeprefix("torch.")}
+    return {**about, **_flat(to_dict(frontend.config))}
+
+
+@functools.cache
+def fingerprint(name: str) -> str:
+    """A digest of the code, weights and libraries behind a name: another one makes other predictions."""
+    digest = hashlib.sha256(repr([_version(library) for library in _LIBRARIES]).encode())
+    recipe = _recipe_of(name)
+    files = [recipe] if recipe else []
+    if name == OURS or recipe is not None:
+        files += [*sorted((PACKAGE / "frontend").glob("*.py")), *sorted((PACKAGE / "backbones").glob("*.py"))]
+        files += [PACKAGE / "image.py", PACKAGE / "types.py", *sorted((PACKAGE / "assets").iterdir())]
+    else:
+        files += [_find(name)[0], *sorted((PACKAGE / "bench").glob("peer_*.py"))]
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def source_digest(*folders: str) -> str:
+    """A digest of the source in folders of the package, such as "vo"."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted((PACKAGE / folder).glob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _ours(name: str, recipe: Path | None, num_keypoints: int) -> FeatureFrontend:
+    from slamfeat.config import load_config
+    from slamfeat.vo.pipeline import PipelineConfig, build_frontend
+
+    config = load_config(PipelineConfig, recipe, [f"frontend.num_keypoints={num_keypoints}"])
+    frontend = build_frontend(config)
+    frontend.name = name if recipe is None or name.startswith(OURS) else recipe.stem
+    return frontend
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
+def _recipes() -> dict[str, Path]:
+    return {f"{OURS}:{path.stem}": path for path in sorted((PACKAGE.parent / "configs" / "frontend").glob("*.yaml"))}
+
+
+def _recipe_of(name: str) -> Path | None:
+    return Path(name) if name.endswith((".yaml", ".yml")) else _recipes().get(name)
+
+
+def _find(name: str) -> tuple[Path, Factory]:
+    file, _, inner = name.partition(".py")
+    if name.endswith(".py") or inner.startswith(":"):
+        path = Path(f"{file}.py")
+        return path, _choose(path, inner.removeprefix(":"))
+    known = _peers()
+    if name not in known:
+        close = difflib.get_close_matches(name, list_frontends(), n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(list_frontends())}, or a .py file"
+        raise ConfigError(f"unknown frontend '{name}'; {hint}")
+    return known[name]
+
+
+def _choose(path: Path, wanted: str) -> Factory:
+    factories = _factories(path)
+    if not wanted and len(factories) == 1:
+        return next(iter(factories.values()))
+    if wanted not in factories:
+        raise ConfigError(f"{path}: has {', '.join(factories)}; name one as {path}:{next(iter(factories))}")
+    return factories[wanted]
+
+
+@functools.cache
+def _peers() -> dict[str, tuple[Path, Factory]]:
+    files = sorted(path for path in peers_folder().glob("*.py") if not path.name.startswith("_"))
+    return {name: (path, factory) for path in files for name, factory in _factories(path).items()}
+
+
+def _factories(path: Path) -> dict[str, Factory]:
+    found: dict[str, Factory] | None = getattr(_load(path), "FRONTENDS", None)
+    if not found:
+        raise ConfigError(f"{path}: defines no FRONTENDS; see benchmarks/README.md, 'Add a frontend'")
+    return found
+
+
+@functools.cache
+def _load(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ConfigError(f"no such file: {path}; a frontend's file is a Python module with FRONTENDS")
+    spec = importlib.util.spec_from_file_location(f"slamfeat_peer_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: cannot be loaded as a Python module")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,136 @@
+"""The speed task: frontends in turn in one process, the median of many rounds, peak memory in a process each.
+
+Absolute times belong to the machine and the hour; the ratios to a peer measured in the same run are what lasts.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slamfeat.bench.config import BenchConfig
+from slamfeat.bench.data import parse_sequence
+from slamfeat.bench.guard import GuardedFrontend
+from slamfeat.bench.jobs import set_threads
+from slamfeat.bench.registry import OURS, build_frontend
+from slamfeat.bench.store import save_npz
+
+_STEP = 4  # frames between the two that are matched
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SpeedJob:
+    """All frontends with one number of threads, or the memory of one frontend."""
+
+    target: Path
+    config: BenchConfig
+    frontends: tuple[str, ...]
+    threads: int
+
+
+def images_of(config: BenchConfig) -> dict[str, tuple[Image, Image]]:
+    """Two frames a sequence, by size: "640x480"."""
+    pairs = {}
+    for word in map(parse_sequence, config.speed.data):
+        sequence = word.open()
+        first, second = sequence[0].image, sequence[min(_STEP, len(sequence) - 1)].image
+        pairs[f"{first.shape[1]}x{first.shape[0]}"] = (first, second)
+    return pairs
+
+
+def measure_times(job: SpeedJob) -> None:
+    """Time every frontend at every size, in turn; written to the target."""
+    set_threads(job.threads)
+    names = job.frontends
+    frontends = {name: GuardedFrontend(build_frontend(name, job.config.num_keypoints), 1) for name in names}
+    rows = []
+    for size, images in images_of(job.config).items():
+        spent = _rounds(frontends, images, job.config.speed.rounds)
+        for name, (extract, match) in spent.items():
+            rows.append({
+                "size": size, "threads": job.threads, "frontend": name, "extract_ms": extract, "match_ms": match,
+                "total_ms": extract + match, "failed": bool(frontends[name].failures.kinds),
+            })  # fmt: skip
+    facts: dict[str, Any] = {"rows": rows}
+    if OURS in names:
+        from slamfeat.bench.stages import backbone_peak, stage_times
+
+        ours: Any = frontends[OURS].frontend
+        images_by_size = images_of(job.config)
+        facts["stages"] = {
+            f"{size}, {job.threads} thread{'s' if job.threads > 1 else ''}": stage_times(ours, images)
+            for size, images in images_by_size.items()
+        }
+        facts["peak"] = {str(job.threads): backbone_peak(ours, next(iter(images_by_size.values()))[0])}
+    save_npz(job.target, {}, facts)
+
+
+def _rounds(
+    frontends: dict[str, GuardedFrontend], images: tuple[Image, Image], rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Median milliseconds of an extraction and of a match; the first round only warms up."""
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in frontends}
+    for number in range(rounds + 1):
+        for name, frontend in frontends.items():
+            gc.collect()
+            before, first = _timed(lambda f=frontend: f.extract(images[0]))  # type: ignore[misc]
+            after, second = _timed(lambda f=frontend: f.extract(images[1]))  # type: ignore[misc]
+            match, _ = _timed(lambda f=frontend, a=first, b=second: f.match(a, b))  # type: ignore[misc]
+            if number:
+                spent[name].append(((before + after) / 2, match))
+    return {name: tuple(np.median(times, axis=0).tolist()) for name, times in spent.items()}
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.perf_counter()
+    result = call()
+    return 1e3 * (time.perf_counter() - started), result
+
+
+def measure_memory(job: SpeedJob) -> None:
+    """Peak resident memory of one frontend over a few frames, above Python with torch and OpenCV.
+
+    The peak of a process never falls, so this needs a fresh one.
+    """
+    import cv2  # noqa: F401  # part of the baseline
+    import torch  # noqa: F401
+
+    set_threads(job.threads)
+    pairs = images_of(job.config)
+    baseline = _peak_mb()
+    (name,) = job.frontends
+    frontend = GuardedFrontend(build_frontend(name, job.config.num_keypoints), 1)
+    peaks = {}
+    for size, images in sorted(pairs.items(), key=lambda item: item[1][0].size):  # the peak never falls
+        for _ in range(2):
+            frontend.match(frontend.extract(images[0]), frontend.extract(images[1]))
+        peaks[size] = _peak_mb() - baseline
+    save_npz(job.target, {}, {"frontend": name, "peak_mb": peaks})
+
+
+def _peak_mb() -> float:
+    """Highest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def with_ratios(rows: list[dict[str, Any]], peaks: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Rows with the ratios of the total time to XFeat's and SIFT's of the same size and threads, and the memory."""
+    out = []
+    for row in rows:
+        same = {
+            r["frontend"]: r["total_ms"] for r in rows if (r["size"], r["threads"]) == (row["size"], row["threads"])
+        }
+        ratios = {f"vs_{peer}": row["total_ms"] / same[peer] if peer in same else None for peer in ("xfeat", "sift")}
+        out.append({**row, **ratios, "peak_mb": peaks.get(row["frontend"], {}).get(row["size"])})
+    return out
