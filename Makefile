@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo weights test lint results clean
+.PHONY: venv demo weights test lint results studies clean
 
 venv: $(STAMP)
 
@@ -32,14 +32,18 @@ lint: venv
 	$(BIN)/mypy
 
 DATA ?= ../shared/data
-results: venv
+BENCH := $(BIN)/slamfeat bench
+# The committed tables; --out keeps the predictions, so that an interrupted run goes on.
+results: venv weights
+	$(BENCH) all $(DATA) --recipe configs/bench/test_split.yaml --out runs/bench/test_split
+	$(BENCH) matching $(DATA)/kitti/01_first51 --recipe configs/bench/sanity.yaml --out runs/bench/sanity
+	$(BIN)/python -m benchmarks.publish runs/bench/test_split --sanity runs/bench/sanity
+
+# What was measured on train data and on synthetic scenes; needs the full-precision backbone, takes hours.
+studies: venv
 	$(BIN)/slamfeat weights get dinov2-vits14
 	$(BIN)/python -m benchmarks.untrained $(DATA) --bf16 --out benchmarks/results/untrained
 	$(BIN)/python -m benchmarks.relative_pose --out benchmarks/results/relative_pose
-	$(BIN)/python -m benchmarks.odometry $(DATA)/kitti/00_first200:mono $(DATA)/kitti/01_first51:mono \
-		$(DATA)/7scenes/redkitchen_000_399:rgbd $(DATA)/7scenes/redkitchen_000_399:mono \
-		--out benchmarks/results/odometry
-	$(BIN)/python -m benchmarks.readme_table
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

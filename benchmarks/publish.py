@@ -1,6 +1,6 @@
 """Put the results of a benchmark run into benchmarks/results/ and the README.
 
-    python -m benchmarks.publish runs/bench/test_split
+    python -m benchmarks.publish runs/bench/test_split --sanity runs/bench/sanity
 
 Copies each task's JSON, per-item results and table, the charts and the trajectories; writes summary.md, which the
 README shows between its markers, and standing.md, where slamfeat stands behind a peer and where ahead.
@@ -50,7 +50,11 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the --out folder of `slamfeat bench all`")
-    publish(parser.parse_args().run)
+    parser.add_argument("--sanity", type=Path, help="the --out folder of the peers' sanity run")
+    given = parser.parse_args()
+    publish(given.run)
+    if given.sanity:
+        shutil.copy(given.sanity / "results" / "matching.md", RESULTS / "sanity.md")
     readme_table.main()
 
 

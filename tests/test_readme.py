@@ -55,11 +55,11 @@ def test_every_verb_of_the_readme_exists() -> None:
         for line in block.splitlines()
         if line.startswith("slamfeat ")
     }
-    assert verbs >= {"demo", "run", "match", "extract", "eval", "weights", "doctor"}
+    assert verbs >= {"demo", "run", "match", "extract", "eval", "bench", "weights", "doctor"}
     for verb in verbs:
         result = CliRunner().invoke(app, [verb, "--help"])
         assert result.exit_code == 0, verb
-        assert "xample" in result.output or verb == "weights"
+        assert "xample" in result.output or verb in ("weights", "bench")
 
 
 def test_make_targets_and_links_exist() -> None:
@@ -69,7 +69,8 @@ def test_make_targets_and_links_exist() -> None:
         assert (REPO / link).exists(), link
 
 
-def test_results_section_is_the_committed_table() -> None:
-    found = re.search(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", README, flags=re.DOTALL)
-    assert found
-    assert found[2].strip() == (REPO / found[1]).read_text().strip()
+def test_results_sections_are_the_committed_tables() -> None:
+    found = re.findall(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", README, flags=re.DOTALL)
+    assert [name for name, _ in found] == ["benchmarks/results/summary.md", "benchmarks/results/standing.md"]
+    for name, shown in found:
+        assert shown.strip() == (REPO / name).read_text().strip()

@@ -77,6 +77,7 @@ def robustness_jobs(config: BenchConfig, out: Path, cost: dict[str, tuple[float,
         made = made_by(frontend, config)
         kept = Predictions(out, "robustness", frontend, made, overwrite=overwrite)
         for word, sequence in words:
+            _ = sequence.for_mode(mode_of(word, sequence)).camera  # refuses now what every job would refuse
             seconds = len(sequence) * (frame_seconds(sequence, cost.get(frontend, (1.0, 0.5))) + 0.05)
             for name, levels in {CLEAN: [(0, 0.0)], **chosen(config)}.items():
                 if not all(kept.has(_item(word, name, level)) for level, _ in levels):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,8 @@ def stage_times(frontend: Frontend, images: tuple[NDArray[np.uint8], NDArray[np.
 
     first = frontend.extract(images[0])
     frontend.match(first, frontend.extract(images[1]))
-    rounds, started = 3, time.perf_counter()
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+    rounds = 3
+    with _quiet(), profile(activities=[ProfilerActivity.CPU]) as profiler:
         started = time.perf_counter()
         for _ in range(rounds):
             frontend.match(first, frontend.extract(images[1]))
@@ -39,6 +41,19 @@ def stage_times(frontend: Frontend, images: tuple[NDArray[np.uint8], NDArray[np.
         if event.key.startswith(PREFIX)
     }
     return {**stages, "other": max(0.0, whole - sum(stages.values()))}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Some builds of torch's profiler report on themselves, past Python's own standard error."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def backbone_peak(frontend: Frontend, image: NDArray[np.uint8]) -> dict[str, Any]:

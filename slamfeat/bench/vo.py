@@ -62,8 +62,14 @@ def made_by(frontend: str, config: BenchConfig) -> dict[str, Any]:
 
 
 def setups_of(word: SequenceWord, sequence: Sequence) -> list[Setup]:
-    """The ways to run a sequence: monocular with both scales, RGB-D and stereo as far as named and possible."""
+    """The ways to run a sequence: monocular with both scales, RGB-D and stereo as far as named, else as far as possible.
+
+    Raises:
+        InputError: a mode is named that the sequence has no data for, or there is no calibration.
+    """
     modes = word.modes or sequence.modes
+    for mode in modes:
+        _ = sequence.for_mode(mode).camera
     scales = {"mono": ("groundtruth", "propagated") if sequence.groundtruth is not None else ("propagated",)}
     return [Setup(mode, scale) for mode in modes for scale in scales.get(mode, ("metric",))]
 

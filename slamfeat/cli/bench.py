@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from slamfeat.cli.common import Json, Verb, Verbs, progress_bar, say, tell
+from slamfeat.cli.common import Json, Verb, Verbs, messages, progress_bar, say, tell
 
 if TYPE_CHECKING:
     from slamfeat.bench.config import BenchConfig
@@ -148,6 +149,9 @@ def _run(
 
         def watch(total: int) -> Callable[[Job, str], None]:
             bars.close()
+            if not messages.is_terminal:  # a log has no bar
+                count = itertools.count(1)
+                return lambda job, problem: say(f"{next(count)}/{total} {job.label}")
             advance = bars.enter_context(progress_bar("jobs", total))
             return lambda job, problem: advance(job.label)
 
