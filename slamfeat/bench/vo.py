@@ -62,7 +62,7 @@ def made_by(frontend: str, config: BenchConfig) -> dict[str, Any]:
 
 
 def setups_of(word: SequenceWord, sequence: Sequence) -> list[Setup]:
-    """The ways to run a sequence: monocular with both scales, RGB-D and stereo as far as named, else as far as possible.
+    """The ways to run a sequence: monocular with both scales, RGB-D, stereo; those named, else those possible.
 
     Raises:
         InputError: a mode is named that the sequence has no data for, or there is no calibration.
