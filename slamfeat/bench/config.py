@@ -22,6 +22,7 @@ class MatchingConfig:
         data: words as on the command line: sequences, folders of posed views, homography folders, pair lists.
         gaps: frames between the two images of a sequence's pairs.
         per_gap: most pairs a gap of a sequence, evenly spaced; 0 for all.
+        most_pairs: most pairs of any group, evenly spaced; 0 for all.
         longest_side: larger images are reduced to this, for all frontends alike; pixels, 0 for as they are. Errors
             are in pixels of the reduced images.
     """
@@ -29,6 +30,7 @@ class MatchingConfig:
     data: list[str] = field(default_factory=list)
     gaps: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16, 32])
     per_gap: int = 0
+    most_pairs: int = 0
     longest_side: int = 0
 
 
@@ -139,8 +141,8 @@ def quick(config: BenchConfig) -> BenchConfig:
     """A reduced form for a first look: few frames, few pairs, one strength; its figures are not to be quoted."""
     return replace(
         config,
-        matching=replace(config.matching, gaps=config.matching.gaps[::2], per_gap=3),
-        vo=replace(config.vo, data=[_first_frames(word, 16) for word in config.vo.data], trials=1),
+        matching=replace(config.matching, gaps=config.matching.gaps[::2], per_gap=2, most_pairs=6),
+        vo=replace(config.vo, data=[_first_frames(word, 8) for word in config.vo.data], trials=1),
         robustness=replace(
             config.robustness, data=[_first_frames(w, 5) for w in config.robustness.data[:1]], levels=[1]
         ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,16 @@ def made_by(frontend: str, config: BenchConfig) -> dict[str, Any]:
 
 def groups_of(data: str, config: BenchConfig) -> list[PairGroup]:
     """The pairs of one word of data."""
-    return open_pairs(data, gaps=tuple(config.matching.gaps), per_gap=config.matching.per_gap or None)
+    groups = open_pairs(data, gaps=tuple(config.matching.gaps), per_gap=config.matching.per_gap or None)
+    most = config.matching.most_pairs
+    return [_thinned(group, most) if 0 < most < len(group.pairs) else group for group in groups]
+
+
+def _thinned(group: PairGroup, most: int) -> PairGroup:
+    """`most` pairs of a group, evenly spaced."""
+    chosen = np.linspace(0, len(group.pairs) - 1, most).round().astype(int)
+    pairs: tuple[Any, ...] = tuple(group.pairs[int(i)] for i in chosen)
+    return replace(group, pairs=pairs)
 
 
 def item_name(group: PairGroup) -> str:

@@ -152,7 +152,7 @@ def test_recipes_of_the_benchmark_load_and_reduce() -> None:
         below = rooted(config, Path("/data"))
         assert all(word.startswith("/data/") for word in below.vo.data + below.matching.data)
         small = quick(below)
-        assert small.speed.rounds < below.speed.rounds and small.matching.per_gap == 3
+        assert small.speed.rounds < below.speed.rounds and small.matching.per_gap == 2
         assert all(parse_sequence(word).stop > 0 for word in small.vo.data)
 
 
@@ -172,3 +172,13 @@ def test_images_are_reduced_by_their_longer_side() -> None:
     assert reduced_size((1600, 1200), 640) == (640, 480)
     assert reduced_size((480, 640), 0) == (480, 640)
     assert reduced_size((320, 240), 640) == (320, 240)
+
+
+def test_groups_are_thinned_evenly(sample: Path) -> None:
+    from slamfeat.bench.config import MatchingConfig
+    from slamfeat.bench.matching import groups_of
+
+    whole = groups_of(str(sample), BenchConfig(matching=MatchingConfig(gaps=[2])))[0]
+    few = groups_of(str(sample), BenchConfig(matching=MatchingConfig(gaps=[2], most_pairs=3)))[0]
+    names = [pair.image0.name for pair in whole.pairs]
+    assert [pair.image0.name for pair in few.pairs] == [names[0], names[round((len(names) - 1) / 2)], names[-1]]
