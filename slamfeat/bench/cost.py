@@ -65,7 +65,9 @@ def _two_images() -> list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
     import cv2
 
     noise = np.random.default_rng(0).integers(0, 256, (_SIZE[1] + 8, _SIZE[0] + 8, 3), dtype=np.uint8)
-    smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2.5), None, 0, 255, cv2.NORM_MINMAX)  # type: ignore[call-overload]
+    blurred = cv2.GaussianBlur(noise, (0, 0), 2.5).astype(np.float32)
+    spread = (blurred - blurred.min()) / (blurred.max() - blurred.min())
+    smooth = (255 * spread).astype(np.uint8)
     return [np.ascontiguousarray(smooth[o : o + _SIZE[1], o : o + _SIZE[0]]) for o in (0, 8)]
 
 

@@ -43,6 +43,7 @@ def build_strictly(
         module: nn.Module = build()
     wanted = {key: value for key, value in state.items() if not (leftovers and re.fullmatch(leftovers, key))}
     try:
+        # Not torch's own strictness: the derived buffers may be missing, and nothing else may, as is checked below.
         missing, unexpected = module.load_state_dict(wanted, strict=False)
     except RuntimeError as error:
         raise WeightsError(f"weights of {name} do not fit {type(module).__name__}: {_first_line(error)}") from error

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from slamfeat.bench.config import BenchConfig
 from slamfeat.bench.data import parse_sequence
-from slamfeat.bench.guard import GuardedFrontend
+from slamfeat.bench.guard import GuardedFrontend, describe_failures
 from slamfeat.bench.jobs import set_threads
 from slamfeat.bench.registry import OURS, build_frontend
 from slamfeat.bench.store import save_npz
@@ -59,7 +59,7 @@ def measure_times(job: SpeedJob) -> None:
         for name, (extract, match) in spent.items():
             rows.append({
                 "size": size, "threads": job.threads, "frontend": name, "extract_ms": extract, "match_ms": match,
-                "total_ms": extract + match, "failed": bool(frontends[name].failures.kinds),
+                "total_ms": extract + match, "failed": describe_failures([frontends[name].failures.as_dict()]),
             })  # fmt: skip
     facts: dict[str, Any] = {"rows": rows}
     if OURS in names:
@@ -83,17 +83,17 @@ def _rounds(
     for number in range(rounds + 1):
         for name, frontend in frontends.items():
             gc.collect()
-            before, first = _timed(lambda f=frontend: f.extract(images[0]))  # type: ignore[misc]
-            after, second = _timed(lambda f=frontend: f.extract(images[1]))  # type: ignore[misc]
-            match, _ = _timed(lambda f=frontend, a=first, b=second: f.match(a, b))  # type: ignore[misc]
+            before, first = _timed(frontend.extract, images[0])
+            after, second = _timed(frontend.extract, images[1])
+            match, _ = _timed(frontend.match, first, second)
             if number:
                 spent[name].append(((before + after) / 2, match))
     return {name: tuple(np.median(times, axis=0).tolist()) for name, times in spent.items()}
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+def _timed(call: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     started = time.perf_counter()
-    result = call()
+    result = call(*arguments)
     return 1e3 * (time.perf_counter() - started), result
 
 
@@ -103,7 +103,7 @@ def measure_memory(job: SpeedJob) -> None:
     The peak of a process never falls, so this needs a fresh one.
     """
     import cv2  # noqa: F401  # part of the baseline
-    import torch  # noqa: F401
+    import torch  # noqa: F401  # part of the baseline
 
     set_threads(job.threads)
     pairs = images_of(job.config)
@@ -136,5 +136,12 @@ def with_ratios(rows: list[dict[str, Any]], peaks: dict[str, dict[str, float]]) 
             r["frontend"]: r["total_ms"] for r in rows if (r["size"], r["threads"]) == (row["size"], row["threads"])
         }
         ratios = {f"vs_{peer}": row["total_ms"] / same[peer] if peer in same else None for peer in ("xfeat", "sift")}
-        out.append({**row, **ratios, "peak_mb": peaks.get(row["frontend"], {}).get(row["size"])})
+        out.append(
+            {
+                **row,
+                "failed": row.get("failed") or "",
+                **ratios,
+                "peak_mb": peaks.get(row["frontend"], {}).get(row["size"]),
+            }
+        )
     return out

@@ -19,7 +19,9 @@ from slamfeat.bench.reading import (
 )
 
 _ATE = "ate_rmse_m"
-_SPEED = ("size", "threads", "frontend", "extract_ms", "match_ms", "total_ms", "vs_xfeat", "vs_sift", "peak_mb")
+_SPEED = (
+    "size", "threads", "frontend", "extract_ms", "match_ms", "total_ms", "vs_xfeat", "vs_sift", "peak_mb", "failed",
+)  # fmt: skip
 
 
 def summary(result: Result) -> Table:

@@ -182,3 +182,16 @@ def test_groups_are_thinned_evenly(sample: Path) -> None:
     few = groups_of(str(sample), BenchConfig(matching=MatchingConfig(gaps=[2], most_pairs=3)))[0]
     names = [pair.image0.name for pair in whole.pairs]
     assert [pair.image0.name for pair in few.pairs] == [names[0], names[round((len(names) - 1) / 2)], names[-1]]
+
+
+def test_the_speed_table_names_what_failed() -> None:
+    from slamfeat.bench.tables import summary_markdown
+
+    row = {"size": "a", "threads": 1, "frontend": "mine", "extract_ms": 1.0, "match_ms": 1.0, "total_ms": 2.0}
+    whole, broken = ({**row, "failed": text} for text in ("", "1 frame: 1 NaN"))
+    frontends = {"mine": {"settings": {}}}
+    shown = [
+        summary_markdown({"task": "speed", "frontends": frontends, "rows": with_ratios([one], {})})
+        for one in (whole, broken)
+    ]
+    assert "failed" not in shown[0] and "1 frame: 1 NaN" in shown[1]
