@@ -107,12 +107,15 @@ class Backbone(nn.Module):
         first = 1 + self.num_registers
         return Tokens(self._to_grid(tokens, images), tokens[:, 0], tokens[:, 1:first])
 
-    def intermediate(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    def intermediate(
+        self, images: Tensor, layers: Sequence[int], tables: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
         """Patch tokens after chosen blocks, each passed through the final norm; deeper blocks are not computed.
 
         Args:
             images: as in `forward`.
             layers: block indices 0..depth-1 in any order; negative ones count from the end.
+            tables: what `tables` gives for the grid of these images; made (and kept) here when None.
 
         Returns:
             One (B, C, h, w) for each index, in the order asked.
@@ -122,15 +125,25 @@ class Backbone(nn.Module):
             ConfigError: an index out of range.
         """
         wanted = [self._block_index(layer) for layer in layers]
-        return [self._to_grid(tokens, images) for tokens in self._run(images, wanted)]
+        return [self._to_grid(tokens, images) for tokens in self._run(images, wanted, tables)]
 
-    def _run(self, images: Tensor, wanted: list[int]) -> list[Tensor]:
+    def tables(self, rows: int, columns: int) -> tuple[Tensor, ...]:
+        """What depends only on the grid's size and the weights, each (rows, columns, D): positions, rotary angles.
+
+        An exported graph takes them as inputs, so that one graph serves every size.
+        """
+        raise NotImplementedError
+
+    def _run(self, images: Tensor, wanted: list[int], tables: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Normed tokens (B, N, C) after each wanted block."""
         self._check_images(images)
+        if tables is None:
+            rows, columns = (int(side) // self.patch_size for side in images.shape[-2:])
+            tables = self._per_size((rows, columns, self.device, self.dtype), lambda: self.tables(rows, columns))
         found: dict[int, Tensor] = {}
         # no_grad and not inference_mode: the outputs feed heads that are trained
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._frozen):
-            tokens, rope = self._embed(images.to(self.device, self.dtype))
+            tokens, rope = self._embed(images.to(self.device, self.dtype), tables)
             for index in range(max(wanted, default=-1) + 1):
                 block = self.blocks[index]
                 assert isinstance(block, Block)  # for the type checker
@@ -143,14 +156,14 @@ class Backbone(nn.Module):
         """Random weights to train from."""
         raise NotImplementedError
 
-    def _embed(self, images: Tensor) -> tuple[Tensor, Rope | None]:
+    def _embed(self, images: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Rope | None]:
         """Images to the first block's tokens (B, N, C), and rotary tables where the architecture has them."""
         raise NotImplementedError
 
     def _to_grid(self, tokens: Tensor, images: Tensor) -> Tensor:
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
         patches = tokens[:, 1 + self.num_registers :]
-        return patches.transpose(1, 2).reshape(len(tokens), self.embed_dim, rows, columns)
+        return patches.transpose(1, 2).reshape(tokens.shape[0], self.embed_dim, rows, columns)
 
     def _block_index(self, layer: int) -> int:
         if not -self.depth <= layer < self.depth:

@@ -5,6 +5,7 @@ Written from the papers and the official checkpoints' key names, so that officia
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -57,19 +58,18 @@ class VisionTransformer(Backbone):
         if self.num_registers:
             nn.init.normal_(self.register_tokens, std=1e-6)
 
-    def _embed(self, images: Tensor) -> tuple[Tensor, Rope | None]:
-        patches = self.patch_embed(images)
-        size = (int(patches.shape[-2]), int(patches.shape[-1]))
-        positions = self._per_size((size, self.device, self.dtype), lambda: self._positions(size))
-        cls = self.cls_token.expand(len(images), -1, -1)
-        tokens = torch.cat([cls, patches.flatten(2).transpose(1, 2)], dim=1) + positions
-        if self.num_registers:
-            registers = self.register_tokens.expand(len(images), -1, -1)
-            tokens = torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
-        return tokens, None
+    def tables(self, rows: int, columns: int) -> tuple[Tensor, ...]:
+        """The patches' position embedding, (rows, columns, C)."""
+        resized = resize_positions(self.pos_embed, (rows, columns), self.position_mode)
+        return (resized[0, 1:].reshape(rows, columns, -1).to(self.dtype),)
 
-    def _positions(self, size: tuple[int, int]) -> Tensor:
-        return resize_positions(self.pos_embed, size, self.position_mode).to(self.dtype)
+    def _embed(self, images: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Rope | None]:
+        (positions,) = tables
+        patches = self.patch_embed(images).permute(0, 2, 3, 1) + positions
+        parts = [(self.cls_token + self.pos_embed[:, :1]).expand(images.shape[0], -1, -1), patches.flatten(1, 2)]
+        if self.num_registers:
+            parts.insert(1, self.register_tokens.expand(images.shape[0], -1, -1))
+        return torch.cat(parts, dim=1), None
 
 
 def resize_positions(pos_embed: Tensor, size: tuple[int, int], mode: PositionMode) -> Tensor:

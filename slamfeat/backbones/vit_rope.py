@@ -6,7 +6,7 @@ Written from the paper and the official checkpoints' key names; none of Meta's D
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
@@ -83,11 +83,15 @@ class RopeVisionTransformer(Backbone):
         if self.num_registers:
             nn.init.normal_(self.storage_tokens, std=0.02)
 
-    def _embed(self, images: Tensor) -> tuple[Tensor, Rope | None]:
+    def tables(self, rows: int, columns: int) -> tuple[Tensor, ...]:
+        """Sine and cosine of the rotary angles, each (rows, columns, C / heads), fp32 whatever the weights are."""
+        sin, cos = self.rope_embed(rows, columns)
+        return sin.view(rows, columns, -1), cos.view(rows, columns, -1)
+
+    def _embed(self, images: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Rope | None]:
+        sin, cos = (table.flatten(0, 1) for table in tables)
         patches = self.patch_embed(images)
-        size = (int(patches.shape[-2]), int(patches.shape[-1]))
-        parts = [self.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)]
+        parts = [self.cls_token.expand(images.shape[0], -1, -1), patches.flatten(2).transpose(1, 2)]
         if self.num_registers:
-            parts.insert(1, self.storage_tokens.expand(len(images), -1, -1))
-        rope = self._per_size((size, self.device), lambda: self.rope_embed(*size))
-        return torch.cat(parts, dim=1), rope
+            parts.insert(1, self.storage_tokens.expand(images.shape[0], -1, -1))
+        return torch.cat(parts, dim=1), (sin, cos)
