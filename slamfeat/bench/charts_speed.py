@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slamfeat.bench.figures import data_figure
+from slamfeat.bench.labels import label_points
 from slamfeat.bench.looks import OURS, color_of, dot_of, log_ticks, panels
 from slamfeat.bench.reading import Result, Row, frontends, number, rows_of
 from slamfeat.viz.figure import saved_figure
@@ -44,7 +45,7 @@ def overview_chart(results: Mapping[str, Result], path: Path) -> bool:
         for name, (ms, auc) in points.items():
             axes.plot([ms], [auc], **dot_of(name) | {"ms": 13 if name == OURS else 9})
         _dress(axes, label)
-        _name_points(figure, axes, points)
+        label_points(figure, axes, points)
     return True
 
 
@@ -100,45 +101,3 @@ def _dress(axes: Any, label: str) -> None:
     axes.margins(y=0.15)
     axes.set(xlabel=f"milliseconds of an extraction and a match ({label})", ylabel="AUC@5° over all pose pairs [%]")
     axes.set_title("Accuracy for time: up and to the left is better", fontsize=12, loc="left")
-
-
-def _name_points(figure: Any, axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
-    """Names beside the points, each at the first side where it touches nothing."""
-    figure.canvas.draw()
-    scale = figure.dpi / 72
-    places = {name: axes.transData.transform(point) for name, point in points.items()}
-    taken = [(x - 6 * scale, y - 6 * scale, x + 6 * scale, y + 6 * scale) for x, y in places.values()]
-    frame = axes.get_window_extent().extents
-    for name, point in points.items():
-        size = 10.5 if name == OURS else 9
-        wide, high = 0.6 * size * len(name) * scale, 1.1 * size * scale
-        x, y = places[name]
-        side = next((s for s in _SIDES if _free(_box(x, y, wide, high, s, scale), taken, frame)), _SIDES[0])
-        taken.append(_box(x, y, wide, high, side, scale))
-        axes.annotate(
-            name, point, xytext=side[:2], textcoords="offset points", ha=side[2], va="center", fontsize=size,
-            color=color_of(name), weight="bold" if name == OURS else "normal",
-        )  # fmt: skip
-
-
-# Offset of the text in points and the side it is aligned at.
-_SIDES = (
-    (10, 0, "left"),
-    (-10, 0, "right"),
-    (0, 13, "center"),
-    (0, -13, "center"),
-    (10, 11, "left"),
-    (10, -11, "left"),
-)
-_Box = tuple[float, float, float, float]
-
-
-def _box(x: float, y: float, wide: float, high: float, side: tuple[int, int, str], scale: float) -> _Box:
-    left = x + side[0] * scale - {"left": 0.0, "center": wide / 2, "right": wide}[side[2]]
-    middle = y + side[1] * scale
-    return left, middle - high / 2, left + wide, middle + high / 2
-
-
-def _free(box: _Box, taken: list[_Box], frame: _Box) -> bool:
-    inside = box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] and box[3] < frame[3]
-    return inside and not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken)
