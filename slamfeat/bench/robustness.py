@@ -8,7 +8,7 @@ it is the single figure: 100 where a degradation does nothing to a perfect odome
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def _run(guard: GuardedFrontend, worse: Any, view: Sequence, job: RobustnessJob)
     if truth is None:
         raise InputError(f"{job.word.word}: robustness needs ground truth")
     mode = choose_mode(mode_of(job.word, view), view)
-    odometry = build_odometry(guard, worse, mode, "auto", job.config.odometry)
+    odometry = build_odometry(guard, worse, mode, "auto", replace(job.config.odometry, pipelined=False))
     total, tracked, error = track(worse, odometry), odometry.trajectory, None
     still = standing_still(truth, view)
     if len(tracked) >= 2:

@@ -56,7 +56,7 @@ def made_by(frontend: str, config: BenchConfig) -> dict[str, Any]:
     """What decides the runs: frontend, budget, and the odometry with its code."""
     return {
         "frontend": frontend, "fingerprint": fingerprint(frontend), "num_keypoints": config.num_keypoints,
-        "odometry": {key: value for key, value in to_dict(config.odometry).items() if key != "seed"},
+        "odometry": {key: value for key, value in to_dict(config.odometry).items() if key not in ("seed", "pipelined")},
         "code": source_digest("vo", "geometry"),
     }  # fmt: skip
 
@@ -123,7 +123,7 @@ def run_once(
     view = sequence.for_mode(setup.mode)
     scale = "auto" if setup.scale == "metric" else setup.scale
     mode: Mode = choose_mode(setup.mode, view)
-    odometry = build_odometry(frontend, view, mode, scale, replace(config.odometry, seed=seed))
+    odometry = build_odometry(frontend, view, mode, scale, replace(config.odometry, seed=seed, pipelined=False))
     total = track(view, odometry)
     trajectory, reports = odometry.trajectory, odometry.reports
     pose_ms = [report.ms["pose"] for report in reports if "pose" in report.ms]

@@ -40,8 +40,10 @@ class Sequence:
             the two centres.
         load_depth, load_right: set to False where the depth map or right image is not needed; saves the reading.
         skipped: frames that the latest iteration could not use.
+        live: whether frames come from a camera as time passes; then an old frame is worth less than a new one.
     """
 
+    live: bool = False
     kind: ClassVar[str] = ""
     looks_for: ClassVar[str] = ""
     default_depth_scale: ClassVar[float] = 1.0

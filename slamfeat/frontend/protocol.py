@@ -12,7 +12,11 @@ from slamfeat.types import Features, Matches
 
 
 class FeatureFrontend(Protocol):
-    """Anything that extracts features from an image and matches two sets of them."""
+    """Anything that extracts features from an image and matches two sets of them.
+
+    The odometry may match in one thread while it extracts in another (`vo.pipelined`), but makes neither call twice at
+    once.
+    """
 
     @property
     def name(self) -> str:

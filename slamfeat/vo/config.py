@@ -38,6 +38,8 @@ class OdometryConfig:
             step, see benchmarks/results/relative_pose.md.
         pnp_estimator: of the pose from depth: "pycolmap", "opencv" or "poselib".
         seed: seed of the robust estimators.
+        pipelined: whether reading and extraction of the next frames go on in threads while a frame is estimated. The
+            result is the same; a frontend must be able to match while it extracts. Live cameras are never pipelined.
     """
 
     keyframe_px: float = 24.0
@@ -53,6 +55,7 @@ class OdometryConfig:
     estimator: str = "opencv"
     pnp_estimator: str = "pycolmap"
     seed: int = 0
+    pipelined: bool = True
 
     def __post_init__(self) -> None:
         for name in (self.estimator, self.pnp_estimator):

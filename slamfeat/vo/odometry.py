@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field, replace
 
@@ -84,6 +85,7 @@ class Odometry:
         self._stereo = StereoDepth(frontend, camera, rig, self.config) if mode == "stereo" and rig else None
         self.scale: ScaleSource = scale or PropagatedScale()
         self.reports: list[FrameReport] = []
+        self._extracting = threading.Lock()
         self._keyframe: Keyframe | None = None
         self._previous: Keyframe | None = None
         self._last_pose: Array = np.eye(4)
@@ -101,22 +103,45 @@ class Odometry:
         """How the result got its scale, for reports."""
         return {"rgbd": "metric (depth)", "stereo": "metric (stereo)"}.get(self.mode, self.scale.label)
 
-    def track(self, frame: Frame) -> Array | None:
+    @property
+    def extracts_every_frame(self) -> bool:
+        """Whether `track` needs features of each frame, so that they can be made ahead with `extract`."""
+        return True
+
+    def extract(self, frame: Frame) -> Features:
+        """Features of a frame as `track` takes them. Another thread may call it while `track` runs.
+
+        The frontend never extracts twice at once, but may match meanwhile.
+        """
+        with self._extracting:
+            return self.frontend.extract(frame.image)
+
+    def check(self, frame: Frame) -> None:
+        """Raise InputError where `track` would refuse the frame that comes next."""
+        check_frame(frame, self.mode, self.camera, self.rig)
+        if self.reports:
+            check_time(frame, self.reports[-1].timestamp)
+        if self._keyframe is None:
+            check_first(frame, self.mode)
+
+    def track(self, frame: Frame, features: Features | None = None, extract_ms: float = 0.0) -> Array | None:
         """Pose `T_world_camera` (4, 4) of the frame, or None while lost. `reports[-1]` tells the rest.
+
+        Args:
+            frame: the next one.
+            features: what `extract` made of it, where that was done ahead; extract_ms: milliseconds it took.
 
         Raises:
             InputError: the first frame lacks depth in rgbd mode or the right image in stereo mode, a size is not the
                 camera's, or time stands still.
         """
-        self._check(frame)
-        started = time.perf_counter()
-        features = self.frontend.extract(frame.image)
-        extracted = time.perf_counter()
+        self.check(frame)
+        if features is None:
+            started = time.perf_counter()
+            features = self.extract(frame)
+            extract_ms = 1e3 * (time.perf_counter() - started)
         report = FrameReport(
-            frame.index,
-            frame.timestamp,
-            keypoints=int(features.mask.sum()),
-            ms={"extract": 1e3 * (extracted - started)},
+            frame.index, frame.timestamp, keypoints=int(features.mask.sum()), ms={"extract": extract_ms}
         )
         if self._keyframe is None:
             return self._start(frame, features, report)
@@ -219,8 +244,9 @@ class Odometry:
         """The keyframe with the depths its right image gives, where it has one that was not looked at yet."""
         if self._stereo is None or keyframe.right is None:
             return keyframe, report
-        started = time.perf_counter()
-        depths = self._stereo.depths(keyframe.features, keyframe.right)
+        with self._extracting:
+            started = time.perf_counter()
+            depths = self._stereo.depths(keyframe.features, keyframe.right)
         spent = report.ms.get("stereo", 0.0) + 1e3 * (time.perf_counter() - started)
         return replace(keyframe, depths=depths, right=None), replace(report, ms={**report.ms, "stereo": spent})
 
@@ -247,10 +273,3 @@ class Odometry:
     def _timed(report: FrameReport, started: float, matched: float, reason: str) -> FrameReport:
         ms = {**report.ms, "match": 1e3 * (matched - started), "pose": 1e3 * (time.perf_counter() - matched)}
         return replace(report, ms=ms, reason=reason)
-
-    def _check(self, frame: Frame) -> None:
-        check_frame(frame, self.mode, self.camera, self.rig)
-        if self.reports:
-            check_time(frame, self.reports[-1].timestamp)
-        if self._keyframe is None:
-            check_first(frame, self.mode)

@@ -12,11 +12,13 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from slamfeat.data import Sequence
+from slamfeat.data.records import SkippedFrame
 from slamfeat.errors import InputError
 from slamfeat.eval import TrajectoryMetrics, evaluate
 from slamfeat.eval.alignment import Align
-from slamfeat.types import Frame, Trajectory
+from slamfeat.types import Trajectory
 from slamfeat.vo.odometry import FrameReport, Odometry
+from slamfeat.vo.pipelined import tracking
 from slamfeat.vo.runfolder import plain
 
 log = logging.getLogger("slamfeat")
@@ -31,7 +33,8 @@ class RunResult:
     Attributes:
         trajectory: tracked frames; reports: all frames that were read; skipped: frames that could not be read.
         total: frames of the sequence.
-        seconds: wall time of tracking, reading of images excluded.
+        seconds: wall time from the first frame's reading to the last one's pose. The stages overlap where
+            `vo.pipelined` is on, so that it may be less than the sum of their milliseconds.
         metrics: against ground truth, None without any; note: why there are none, or what to know about them.
         interrupted: stopped by Ctrl-C before the end.
     """
@@ -52,12 +55,12 @@ class RunResult:
 
     @property
     def fps(self) -> float:
-        """Frames a second through the odometry."""
+        """Frames a second of wall time, reading included."""
         return len(self.reports) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def ms(self) -> dict[str, float]:
-        """Median milliseconds a stage."""
+        """Median milliseconds a stage, each from its own begin to its own end, also where stages overlap."""
         stages = {name for report in self.reports for name in report.ms}
         return {
             name: float(np.median([report.ms[name] for report in self.reports if name in report.ms]))
@@ -89,13 +92,14 @@ def run_odometry(
     """
     check_align(align)
     seconds, interrupted = _track_all(sequence, odometry, progress, stop)
-    total = len(odometry.reports) + len(sequence.skipped)
+    passed = _passed(sequence.skipped, odometry.reports) if interrupted else sequence.skipped
+    total = len(odometry.reports) + len(passed)
     if len(odometry.trajectory) < 2:
         if interrupted:
             raise KeyboardInterrupt
         raise InputError(f"{sequence.path}: {_why_not(odometry, total)}")
     metrics, note = _evaluate(odometry, sequence.groundtruth, align, total)
-    skipped = [f"{item.path}: {item.reason}" for item in sequence.skipped]
+    skipped = [f"{item.path}: {item.reason}" for item in passed]
     return RunResult(odometry.trajectory, odometry.reports, skipped, total, seconds, metrics, note, interrupted)
 
 
@@ -143,18 +147,25 @@ def summary(result: RunResult, sequence: str, odometry: Odometry, out: Path | No
 def _track_all(
     sequence: Sequence, odometry: Odometry, progress: Progress | None, stop: Callable[[], bool] | None
 ) -> tuple[float, bool]:
-    """Seconds spent in the odometry, and whether it was stopped before the end."""
-    seconds = 0.0
+    """Seconds of wall time, and whether it was stopped before the end."""
+    started, interrupted = time.perf_counter(), False
     try:
-        for frame in sequence:
-            seconds += _timed_track(odometry, frame)
-            if progress:
-                progress(odometry.reports[-1])
-            if stop and stop():
-                return seconds, True
+        with tracking(sequence, odometry) as reports:
+            for report in reports:
+                if progress:
+                    progress(report)
+                if stop and stop():
+                    interrupted = True
+                    break
+            seconds = time.perf_counter() - started
     except KeyboardInterrupt:
-        return seconds, True
-    return seconds, False
+        return time.perf_counter() - started, True
+    return seconds, interrupted
+
+
+def _passed(skipped: list[SkippedFrame], reports: list[FrameReport]) -> list[SkippedFrame]:
+    """Unreadable frames before the last tracked one: reading may have been ahead when it was stopped."""
+    return [item for item in skipped if reports and item.index < reports[-1].index]
 
 
 def _why_not(odometry: Odometry, total: int) -> str:
@@ -162,12 +173,6 @@ def _why_not(odometry: Odometry, total: int) -> str:
     why = max(reasons, key=reasons.count) if reasons else "too few readable frames"
     advice = "check the images and their calibration" if total > 2 else "give at least three frames"
     return f"only {len(odometry.trajectory)} of {total} frames tracked ({why}); {advice}"
-
-
-def _timed_track(odometry: Odometry, frame: Frame) -> float:
-    started = time.perf_counter()
-    odometry.track(frame)
-    return time.perf_counter() - started
 
 
 def _evaluate(

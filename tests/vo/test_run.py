@@ -21,6 +21,7 @@ class Frames(list[Frame]):
 
     path = Path("synthetic")
     skipped: tuple[()] = ()
+    live = False
 
     def __init__(self, world: World, groundtruth: Trajectory | None = None) -> None:
         super().__init__(world.frames())
