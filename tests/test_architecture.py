@@ -12,9 +12,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "slamfeat"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "geometry.se3"),
-    ("types", "config", "image", "trajectory_io"),
+    ("errors", "files", "sample", "geometry.se3"),
+    ("types", "config", "cpu", "image", "trajectory_io"),
     ("backbones", "geometry"),
+    ("engines",),
     ("frontend", "data", "eval"),
     ("vo", "train", "pretrain", "curate", "export", "compat", "viz"),
     ("bench",),

@@ -136,7 +136,7 @@ class Backbone(nn.Module):
 
     def _run(self, images: Tensor, wanted: list[int], tables: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Normed tokens (B, N, C) after each wanted block."""
-        self._check_images(images)
+        self.check_images(images)
         if tables is None:
             rows, columns = (int(side) // self.patch_size for side in images.shape[-2:])
             tables = self._per_size((rows, columns, self.device, self.dtype), lambda: self.tables(rows, columns))
@@ -170,7 +170,8 @@ class Backbone(nn.Module):
             raise ConfigError(f"{self.name} has blocks 0..{self.depth - 1} (or -{self.depth}..-1), not {layer}")
         return layer % self.depth
 
-    def _check_images(self, images: Tensor) -> None:
+    def check_images(self, images: Tensor) -> None:
+        """Raise InputError unless images are (B, 3, H, W) of floats with sides that are multiples of the patch."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise InputError(f"{self.name} takes images (B, 3, H, W), got {tuple(images.shape)}")
         if not images.is_floating_point():

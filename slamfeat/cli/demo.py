@@ -35,6 +35,7 @@ def demo_command(
     """Track 60 frames of TUM fr1/rpy, RGB-D and monocular, and draw trajectory, patch grid and matches."""
     from slamfeat.cli.run import run
     from slamfeat.data import open_sequence
+    from slamfeat.sample import sample_path
     from slamfeat.vo.pipeline import build_frontend
 
     sequence = open_sequence(sample_path()).subset(0, frames)
@@ -59,24 +60,6 @@ def demo_command(
         tell("The camera mostly turns, and the settings were chosen on such frames: a demonstration, not a benchmark.")
         for picture in pictures:
             tell(f"written {picture}")
-
-
-def sample_path() -> Path:
-    """Where the sample sequence is: inside an installed package, or in a source checkout.
-
-    Raises:
-        InputError: in neither.
-    """
-    import slamfeat
-    from slamfeat.errors import InputError
-
-    package = Path(slamfeat.__path__[0])
-    name = "rgbd_dataset_freiburg1_rpy_60"
-    places = (package / "sample" / name, package.parent / "datasets" / "sample" / name)
-    for place in places:
-        if (place / "rgb.txt").exists():
-            return place
-    raise InputError(f"the sample sequence is not at {places[0]} or {places[1]}; install slamfeat again")
 
 
 def _draw_pair(sequence: Sequence, frontend: Frontend, out: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from slamfeat.cli.common import Json, console, tell
 
 EXAMPLES = "Example: [bold]slamfeat doctor --json[/bold]"
+_OPTIONAL = ("openvino", "nncf", "onnx", "onnxscript", "onnxruntime", "poselib")
 _PACKAGES = ("torch", "opencv-python", "kornia", "numpy", "scipy", "pycolmap", "evo", "open3d", "safetensors")
 
 
@@ -37,21 +38,24 @@ def examine() -> tuple[dict[str, Any], list[str]]:
     from slamfeat import __version__
     from slamfeat.backbones import list_backbones, store
     from slamfeat.bench.provenance import cpu_model
-    from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS, choose_dtype
+    from slamfeat.cpu import cpu_has_bfloat16
+    from slamfeat.engines import cache
+    from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS
 
     advice: list[str] = []
     stored = [name for name in list_backbones() if store.stored_path(name).exists()]
-    chosen = choose_dtype("auto", torch.device("cpu"))
     facts = {
         "slamfeat": __version__,
         "python": platform.python_version(),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "torch threads": torch.get_num_threads(),
-        "precision on cpu": str(chosen).removeprefix("torch."),
+        "bfloat16 on cpu": "yes" if cpu_has_bfloat16() else "no",
+        "engine": _engine(advice),
+        **{f"{package} (optional)": _version(package, []) for package in _OPTIONAL},
+        "engine folder": f"{cache.engines_folder()}, {cache.folder_bytes() / 1e6:.0f} MB",
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         **{package: _version(package, advice) for package in _PACKAGES},
-        "poselib (optional)": _version("poselib", []),
         "open3d loads": _open3d_loads(advice),
         "default weights": "shipped" if DEFAULT_WEIGHTS.exists() else "missing",
         "stored weights": stored,
@@ -61,9 +65,34 @@ def examine() -> tuple[dict[str, Any], list[str]]:
         advice.append("the shipped weights are missing: install slamfeat again")
     if "dinov2-vits14" not in stored:
         advice.append("full-precision DINOv2 ViT-S/14: slamfeat weights get dinov2-vits14")
-    if chosen == torch.float32:
-        advice.append("this processor has no bfloat16: larger cells are faster, for example frontend.cell=42")
     return facts, advice
+
+
+def _engine(advice: list[str]) -> str:
+    """What `auto` takes for the shipped weights, and why; advice where something faster could be had."""
+    import torch
+
+    from slamfeat.cpu import cpu_has_bfloat16
+    from slamfeat.engines import plan_engine
+    from slamfeat.errors import SlamfeatError
+    from slamfeat.frontend import FrontendConfig
+    from slamfeat.frontend.frontend import layers_of
+    from slamfeat.frontend.pretrained import load_pretrained
+
+    try:
+        backbone, _ = load_pretrained("default", torch.device("cpu"))
+    except SlamfeatError as error:
+        return f"unknown: {error}"
+    choice = plan_engine(backbone, layers_of(backbone, FrontendConfig()))
+    if choice.engine != "openvino":
+        advice.append(
+            'pip install "slamfeat[openvino]": the backbone takes less than half of the time it takes in torch'
+        )
+    elif choice.precision != "int8":
+        advice.append("pip install nncf: int8 takes about two thirds of the time of bf16")
+    if choice.precision == "fp32" and not cpu_has_bfloat16():
+        advice.append("the backbone runs in fp32 here: larger cells are faster, for example frontend.cell=42")
+    return f"{choice.engine} {choice.precision}: {choice.reason}"
 
 
 def _version(package: str, advice: list[str]) -> str:

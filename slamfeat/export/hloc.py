@@ -127,7 +127,8 @@ class FeatureStore:
 
 def _settings(config: Any) -> str:
     """What the features depend on, to be compared when a file is taken up."""
-    return json.dumps({"weights": config.weights, "dtype": config.dtype, **to_dict(config.frontend)}, sort_keys=True)
+    backbone = {key: getattr(config, key) for key in ("weights", "engine", "precision")}
+    return json.dumps({**backbone, **to_dict(config.frontend)}, sort_keys=True)
 
 
 def _held_names(out: Path, settings: str) -> set[str]:

@@ -1,0 +1,6 @@
+"""What computes the backbone's tokens: torch itself, OpenVINO or ONNX Runtime, in fp32, bf16 or int8."""
+
+from slamfeat.engines.base import Engine
+from slamfeat.engines.make import make_engine, plan_engine
+
+__all__ = ["Engine", "make_engine", "plan_engine"]
