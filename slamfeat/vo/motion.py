@@ -12,7 +12,8 @@ from slamfeat.geometry.robust import estimate_absolute_pose, estimate_relative_p
 from slamfeat.geometry.se3 import Array
 from slamfeat.geometry.triangulate import backproject
 from slamfeat.types import Camera
-from slamfeat.vo.config import OdometryConfig
+from slamfeat.vo.config import Mode, OdometryConfig
+from slamfeat.vo.keyframe import Correspondences, Keyframe
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,17 @@ class Motion:
     inliers: NDArray[np.bool_]
     metric: bool
     rotation_only: bool = False
+
+
+def keyframe_motion(
+    keyframe: Keyframe, found: Correspondences, camera: Camera, mode: Mode, config: OdometryConfig
+) -> Motion | None:
+    """Motion from the keyframe to a frame in which its keypoints were found; None when too few agree."""
+    if mode == "stereo":
+        return stereo_motion(found.points0, found.points1, keyframe.depths[found.slots], camera, config)
+    if keyframe.depth is not None:
+        return rgbd_motion(found.points0, found.points1, keyframe.depth, camera, config)
+    return monocular_motion(found.points0, found.points1, camera, config)
 
 
 def monocular_motion(points0: Array, points1: Array, camera: Camera, config: OdometryConfig) -> Motion | None:
