@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from slamfeat.cli import bench, demo, doctor, eval, extract, match, run, weights
+from slamfeat.cli import bench, demo, doctor, eval, export, extract, match, run, weights
 from slamfeat.cli.common import Verb, Verbs, messages, say
 from slamfeat.errors import SlamfeatError
 
@@ -54,6 +54,7 @@ app.command("match", cls=Verb, epilog=match.EXAMPLES)(match.match_command)
 app.command("extract", cls=Verb, epilog=extract.EXAMPLES)(extract.extract_command)
 app.command("eval", cls=Verb, epilog=eval.EXAMPLES)(eval.eval_command)
 app.add_typer(bench.app, name="bench", epilog=bench.EXAMPLES)
+app.add_typer(export.app, name="export", epilog=export.EXAMPLES)
 app.add_typer(weights.app, name="weights", epilog=weights.EXAMPLES)
 app.command("doctor", cls=Verb, epilog=doctor.EXAMPLES)(doctor.doctor_command)
 
@@ -85,20 +86,28 @@ def _fail(message: str) -> None:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    handler = _OneLine(logging.WARNING)
+    handler, remarks = _OneLine(logging.WARNING), logging.getLogger("slamfeat.engines")
     logging.getLogger().addHandler(handler)
+    if messages.is_terminal:  # building an engine takes a while, and a person wonders
+        handler.setLevel(logging.INFO)
+        remarks.setLevel(logging.INFO)
     try:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
+        remarks.setLevel(logging.NOTSET)
 
 
 class _OneLine(logging.Handler):
     """Warnings as one line on standard error, beside a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
-        say(f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}", "yellow")
+        """Print a record; of what is not a warning only slamfeat's own."""
+        line = " ".join(record.getMessage().split())
+        if record.levelno >= logging.WARNING:
+            say(f"{record.levelname.lower()}: {line}", "yellow")
+        elif record.name.startswith("slamfeat."):
+            say(line)
 
 
 if __name__ == "__main__":

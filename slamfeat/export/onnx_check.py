@@ -1,0 +1,104 @@
+"""Does an exported graph say what torch says? Runs it in ONNX Runtime and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from slamfeat.engines.libraries import import_onnxruntime
+from slamfeat.errors import OutputError
+
+Figures = dict[str, float]
+_SAME_PX = 0.01
+_LEAST_COSINE = 0.999
+_LEAST_SHARE = 0.98  # peaks that are equal up to rounding may change places
+# Where the processor has bfloat16, torch compares tokens in it and the graph does not: scores differ by up to its step,
+# and a pair on the edge of the gate may fall to either side.
+_LEAST_MATCHES = 0.95
+_BFLOAT16_STEP = 2.0**-8
+
+
+def run(path: Path, names: Sequence[str], inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The outputs of an ONNX file by name, on the CPU."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    feeds = {name: value.detach().cpu().numpy() for name, value in zip(names, inputs, strict=True)}
+    outputs = [output.name for output in session.get_outputs()]
+    found: list[np.ndarray[Any, Any]] = session.run(outputs, feeds)
+    return {name: torch.from_numpy(value) for name, value in zip(outputs, found, strict=True)}
+
+
+def compare_tokens(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Figures:
+    """Largest difference and least cosine over all tokens (B, C, h, w) of all outputs.
+
+    Raises:
+        OutputError: they do not agree.
+    """
+    pairs = [(found[name], tokens) for name, tokens in expected.items()]
+    figures = {
+        "tokens_max_abs": max(float((a - b).abs().max()) for a, b in pairs),
+        "tokens_min_cosine": min(float(F.cosine_similarity(a, b, dim=1).min()) for a, b in pairs),
+    }
+    return _agreeing(figures, figures["tokens_min_cosine"] >= _LEAST_COSINE)
+
+
+def compare_features(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Figures:
+    """Share of keypoints that are the same to 0.01 px, and the least cosine of their descriptors and of the tokens.
+
+    Raises:
+        OutputError: they do not agree.
+    """
+    same = total = 0
+    cosine = 1.0
+    for b, mask in enumerate(expected["mask"]):
+        points0, points1 = expected["keypoints"][b, mask], found["keypoints"][b, found["mask"][b]]
+        distance = torch.cdist(points0, points1, compute_mode="donot_use_mm_for_euclid_dist")  # products lose 0.1 px
+        total += max(distance.shape)
+        if not distance.numel():
+            continue
+        nearest, index = distance.min(1)
+        alike = F.cosine_similarity(
+            expected["descriptors"][b, mask], found["descriptors"][b, found["mask"][b]][index], dim=1
+        )[nearest <= _SAME_PX]
+        same += len(alike)
+        cosine = min(cosine, float(alike.min())) if len(alike) else cosine
+    figures = {
+        "keypoints_equal": same / total if total else 1.0,
+        "descriptors_min_cosine": cosine,
+        "tokens_min_cosine": float(F.cosine_similarity(found["tokens"], expected["tokens"], dim=1).min()),
+    }
+    least = min(figures["descriptors_min_cosine"], figures["tokens_min_cosine"])
+    return _agreeing(figures, figures["keypoints_equal"] >= _LEAST_SHARE and least >= _LEAST_COSINE)
+
+
+def compare_matches(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Figures:
+    """Share of slots with the same match, and the largest difference of the scores of those.
+
+    Raises:
+        OutputError: they do not agree.
+    """
+    same = found["indices0"] == expected["indices0"]
+    difference = ((found["scores"] - expected["scores"]).abs() * same).max()
+    figures = {"matches_equal": float(same.float().mean()), "scores_max_abs": float(difference)}
+    return _agreeing(
+        figures, figures["matches_equal"] >= _LEAST_MATCHES and figures["scores_max_abs"] <= _BFLOAT16_STEP
+    )
+
+
+def _agreeing(figures: Figures, agrees: bool) -> Figures:
+    if not agrees:
+        said = ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
+        raise OutputError(
+            f"the exported graph does not agree with torch ({said}); nothing was written: "
+            "try other versions of torch and onnxscript, and report this"
+        )
+    return figures

@@ -1,0 +1,240 @@
+"""Exported graphs, read by ONNX Runtime and OpenVINO, say what the frontend says; on frames the export never saw."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from slamfeat.backbones import Backbone
+from slamfeat.backbones.load import random_backbone
+from slamfeat.backbones.registry import Architecture
+from slamfeat.errors import ConfigError, MissingDependencyError, OutputError
+from slamfeat.export import onnx as exporting
+from slamfeat.export.graphs import FrontendGraph
+from slamfeat.export.onnx_check import run
+from slamfeat.export.onnx_ops import max_of_cells
+from slamfeat.frontend import Frontend, FrontendConfig
+from slamfeat.frontend.matcher import MatcherConfig
+from slamfeat.frontend.refine import RefineConfig
+from slamfeat.frontend.selector import SelectorConfig
+from slamfeat.image import resize, to_batch
+from slamfeat.types import Features
+
+pytest.importorskip("onnxscript", reason='the exporter is not installed: pip install "slamfeat[onnx]"')
+pytest.importorskip("onnxruntime", reason='ONNX Runtime is not installed: pip install "slamfeat[onnx]"')
+
+ARCHITECTURES = {
+    "dinov2": Architecture(48, 2, 3, patch_size=14, registers=0, position="offset", grid=9),
+    "dinov2-registers": Architecture(48, 2, 3, patch_size=14, registers=4, position="antialias", grid=9),
+    "dinov3": Architecture(48, 2, 3, patch_size=16, registers=4, position="rope", ffn="swiglu", ffn_ratio=6.0),
+}
+SLOTS = 256
+MATCHER_INPUTS = ("keypoints0", "descriptors0", "mask0", "keypoints1", "descriptors1", "mask1")
+
+
+def backbone(name: str = "dinov2") -> Backbone:
+    made = random_backbone(ARCHITECTURES[name])
+    # As initialised, tokens hardly depend on the image.
+    generator = torch.Generator().manual_seed(3)
+    for parameter in made.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return made.freeze()
+
+
+def frames(sample: Path, size: tuple[int, int], *numbers: int) -> Tensor:
+    files = sorted((sample / "rgb").iterdir())
+    return torch.cat([resize(to_batch(files[n]), size)[0].clamp(0, 1) for n in numbers])
+
+
+def matcher_inputs(*sets: Features) -> list[Tensor]:
+    return [value for f in sets for value in (f.keypoints, f.descriptors, f.mask)]
+
+
+@pytest.fixture(scope="module")
+def frontend() -> Frontend:
+    return Frontend(backbone(), FrontendConfig(refine=RefineConfig(method="none")))
+
+
+@pytest.fixture(scope="module")
+def frontend_file(frontend: Frontend, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """At 300x220, which is cropped to 280x196."""
+    out = tmp_path_factory.mktemp("onnx") / "frontend.onnx"
+    figures = exporting.export_frontend(frontend, frames(sample, (300, 220), 0, 4), SLOTS, out)
+    assert figures is not None and figures["keypoints_equal"] >= 0.98
+    return out
+
+
+def assert_same_features(found: dict[str, Tensor], expected: Features) -> None:
+    assert expected.grid is not None
+    assert torch.equal(found["mask"], expected.mask)
+    close = ((found["keypoints"] - expected.keypoints).abs() < 0.01).all(-1)
+    assert close.float().mean() > 0.98  # peaks equal up to rounding may change places
+    torch.testing.assert_close(found["scores"], expected.scores, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(found["descriptors"][close], expected.descriptors[close], atol=2e-3, rtol=0)
+    torch.testing.assert_close(found["tokens"], expected.grid.tokens, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_backbone(name: str, sample: Path, tmp_path: Path) -> None:
+    one = backbone(name)
+    size = (9 * one.patch_size, 7 * one.patch_size)
+    out = tmp_path / "backbone.onnx"
+    exporting.export_backbone(Frontend(one, FrontendConfig(layers=[0, -1])), frames(sample, size, 0, 4), out)
+    for images in (frames(sample, size, 20), frames(sample, size, 20, 30, 40)):
+        found = run(out, ["image"], [images])
+        assert list(found) == ["tokens_0", "tokens_-1"]
+        for tokens, expected in zip(found.values(), one.intermediate(one.normalize(images), [0, -1]), strict=True):
+            assert tokens.shape == expected.shape == (len(images), 48, 7, 9)
+            torch.testing.assert_close(tokens, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("numbers", [(20,), (20, 30, 40)])
+def test_frontend(frontend: Frontend, frontend_file: Path, sample: Path, numbers: tuple[int, ...]) -> None:
+    images = frames(sample, (300, 220), *numbers)
+    found = run(frontend_file, ["image"], [images])
+    assert list(found) == ["keypoints", "scores", "descriptors", "mask", "tokens"]
+    assert_same_features(found, frontend.extract(images, SLOTS))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FrontendConfig(fit="pad", local="none", sampling="floor"),
+        FrontendConfig(
+            fit="resize", center=False, cell=20, selector=SelectorConfig(saliency="shi_tomasi", coverage=0, splits=2)
+        ),
+    ],
+    ids=["pad", "resize"],
+)
+def test_frontend_with_other_settings(config: FrontendConfig, sample: Path, tmp_path: Path) -> None:
+    one, out = Frontend(backbone(), config), tmp_path / "frontend.onnx"
+    exporting.export_frontend(one, frames(sample, (300, 220), 0, 4), SLOTS, out)
+    images = frames(sample, (300, 220), 30, 40)
+    assert_same_features(run(out, ["image"], [images]), one.extract(images, SLOTS))
+
+
+def test_an_image_without_texture_has_no_keypoints(frontend_file: Path, sample: Path) -> None:
+    images = frames(sample, (300, 220), 20, 30)
+    images[0] = 0.5
+    found = run(frontend_file, ["image"], [images])
+    assert not found["mask"][0].any() and found["mask"][1].any()
+    for name in ("keypoints", "scores", "descriptors"):
+        assert not found[name][0].any()
+
+
+def test_openvino_reads_the_frontend(frontend: Frontend, frontend_file: Path, sample: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    from slamfeat.engines.libraries import import_openvino
+
+    model = import_openvino().Core().compile_model(frontend_file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    images = frames(sample, (300, 220), 20, 30)
+    values = model(images.numpy())
+    found = {name: torch.from_numpy(values[name].copy()) for name in FrontendGraph.outputs}
+    assert_same_features({**found, "mask": found["mask"].bool()}, frontend.extract(images, SLOTS))
+
+
+@pytest.mark.parametrize(
+    "matcher",
+    [MatcherConfig(), MatcherConfig(method="dual_softmax", radius=40.0, gate=0.5, min_similarity=0.3)],
+    ids=["mutual", "dual_softmax"],
+)
+def test_matcher(
+    matcher: MatcherConfig, frontend: Frontend, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slamfeat.frontend.matching.cpu_has_bfloat16", lambda: False)
+    one, out = Frontend(frontend.backbone, replace(frontend.config, matcher=matcher)), tmp_path / "matcher.onnx"
+    sets = [one.extract(frames(sample, (300, 220), *n), SLOTS) for n in ((0, 4), (2, 6))]
+    exporting.export_matcher(one, *sets, out)
+    images = frames(sample, (300, 220), 20, 30, 24, 33)
+    images[1] = 0.5  # an image without texture has nothing to match
+    sets = [one.extract(images[:2], SLOTS), one.extract(images[2:], SLOTS)]
+    found, expected = run(out, MATCHER_INPUTS, matcher_inputs(*sets)), one.match(*sets)
+    assert list(found) == ["indices0", "scores"]
+    assert len(expected) > 50
+    assert (found["indices0"] == expected.indices).float().mean() > 0.998
+    assert not (found["indices0"][1] >= 0).any() and not found["scores"][1].any()
+    agreeing = found["indices0"] == expected.indices
+    torch.testing.assert_close(found["scores"][agreeing], expected.scores[agreeing], atol=1e-4, rtol=0)
+
+
+def test_matcher_of_tokens_alone(sample: Path, tmp_path: Path) -> None:
+    one = Frontend(backbone(), FrontendConfig(local="none", refine=RefineConfig(method="none")))
+    sets = [one.extract(frames(sample, (300, 220), *n), SLOTS) for n in ((0, 4), (2, 6))]
+    figures = exporting.export_matcher(one, *sets, tmp_path / "matcher.onnx")
+    assert figures is not None and figures["matches_equal"] > 0.95
+
+
+def test_what_cannot_be_a_graph_is_said(frontend: Frontend, sample: Path, tmp_path: Path) -> None:
+    images, out = frames(sample, (300, 220), 0, 4), tmp_path / "x.onnx"
+    with pytest.raises(ConfigError, match=r"300x220.*whole patches of 14.*--size 294x224"):
+        exporting.export_backbone(frontend, images, out)
+    features = frontend.extract(images, SLOTS)
+    for changes, reason in (
+        ({"matcher": MatcherConfig(method="guided")}, "guided"),
+        ({"local_weight": 1.0}, "gate"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            exporting.export_matcher(
+                Frontend(frontend.backbone, replace(frontend.config, **changes)), features, features, out
+            )
+    half = Frontend(backbone().bfloat16().freeze(), frontend.config)
+    with pytest.raises(ConfigError, match="float32"):
+        exporting.export_backbone(half, frames(sample, (126, 98), 0, 4), out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_disagrees_is_not_written(
+    frontend: Frontend, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noisy(*arguments: object) -> dict[str, Tensor]:
+        return {name: value + torch.randn_like(value) for name, value in run(*arguments).items()}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(exporting, "run", noisy)
+    out = tmp_path / "backbone.onnx"
+    out.write_bytes(b"an earlier export")
+    with pytest.raises(OutputError, match=r"does not agree with torch .*tokens_min_cosine"):
+        exporting.export_backbone(frontend, frames(sample, (126, 98), 0, 4), out)
+    assert out.read_bytes() == b"an earlier export"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_file_says_what_it_is(frontend: Frontend, frontend_file: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    from slamfeat.backbones.checkpoints import state_digest
+
+    model = onnx.load(str(frontend_file))
+    onnx.checker.check_model(model, full_check=True)
+    facts = {item.key.removeprefix("slamfeat."): item.value for item in model.metadata_props}
+    assert (facts["graph"], facts["size"], facts["keypoints"]) == ("frontend", "300x220", str(SLOTS))
+    assert facts["weights_sha256"] == state_digest(frontend.backbone.state_dict())
+    assert json.loads(facts["config"])["local"] == frontend.config.local
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    limits = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+    sorted_at_once = [int(limits[node.input[1]].max()) for node in model.graph.node if node.op_type == "TopK"]
+    assert sorted_at_once and max(sorted_at_once) <= 3840  # TensorRT's limit
+
+
+def test_without_optional_packages(
+    frontend: Frontend, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, out = frames(sample, (126, 98), 0, 4), tmp_path / "backbone.onnx"
+    monkeypatch.setattr(exporting, "installed", lambda *names: False)
+    assert exporting.export_backbone(frontend, images, out) is None  # written, but nothing to check it with
+    assert run(out, ["image"], [images])["tokens"].shape == (2, 48, 7, 9)
+    monkeypatch.setattr("slamfeat.engines.libraries.installed", lambda *names: "onnxscript" not in names)
+    with pytest.raises(MissingDependencyError, match=r'onnxscript.*pip install "slamfeat\[onnx\]"'):
+        exporting.export_backbone(frontend, images, tmp_path / "other.onnx")
+
+
+def test_cells_maximum_is_the_pooling_it_replaces() -> None:
+    image = torch.rand(2, 1, 35, 42, generator=torch.Generator().manual_seed(0))
+    image = (image * 8).round() / 8  # with ties
+    expected = F.max_pool2d(image, 7, return_indices=True)
+    for found, wanted in zip(max_of_cells(image, [7, 7]), expected, strict=True):
+        assert torch.equal(found, wanted)
