@@ -6,18 +6,23 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, overload
 
 from slamfeat.errors import ConfigError
 
 T = TypeVar("T")
 
 
-def load_config(schema: type[T], recipe: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
+@overload
+def load_config(schema: type[T], recipe: str | Path | None = None, overrides: Sequence[str] = ()) -> T: ...
+@overload
+def load_config(schema: T, recipe: str | Path | None = None, overrides: Sequence[str] = ()) -> T: ...
+def load_config(schema: Any, recipe: str | Path | None = None, overrides: Sequence[str] = ()) -> Any:
     """Build `schema` from its defaults, then the YAML file `recipe`, then `key=value` words.
 
     Args:
-        schema: a dataclass whose fields all have defaults; nested dataclasses are reached with dots.
+        schema: a dataclass whose fields all have defaults, or an object of one that holds other defaults; nested
+            dataclasses are reached with dots.
         recipe: a YAML file that holds only the differences from the defaults.
         overrides: words such as `frontend.num_keypoints=512`.
 
@@ -42,7 +47,7 @@ def load_config(schema: type[T], recipe: str | Path | None = None, overrides: Se
             change = OmegaConf.from_dotlist([word])
             _check_keys(schema, OmegaConf.to_container(change), source)
             config = OmegaConf.merge(config, change)
-        return cast(T, OmegaConf.to_object(config))
+        return OmegaConf.to_object(config)
     except FileNotFoundError as error:
         raise ConfigError(f"no configuration file {recipe}; check the path") from error
     except OmegaConfBaseException as error:

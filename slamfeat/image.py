@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import torch
@@ -121,6 +121,17 @@ def to_batch(image: ImageLike) -> Tensor:
     return _scaled(image, "image tensor")
 
 
+def check_image(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as contiguous (H, W, 3) RGB.
+
+    Raises:
+        ImageError: another shape, or a side under 32 pixels.
+    """
+    rgb = _three_channels(array)
+    _check_side(rgb.shape[1], rgb.shape[0], "image array")
+    return np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3)))
+
+
 def to_gray(batch: Tensor) -> Tensor:
     """Luma (B, 1, H, W) of RGB (B, 3, H, W), with ITU-R BT.601's weights as OpenCV uses them."""
     weights = batch.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
@@ -142,23 +153,33 @@ def fit_to_patch(image: ImageLike, patch_size: int, policy: FitPolicy = "crop") 
     Raises:
         ImageError: see `to_batch`.
     """
-    if policy not in get_args(FitPolicy):
-        raise ConfigError(f"unknown fit policy '{policy}'; use one of {', '.join(get_args(FitPolicy))}")
     batch = to_batch(image)
     height, width = batch.shape[-2:]
+    (new_width, new_height), pixel_map = plan_fit((width, height), patch_size, policy)
     if policy == "pad":
-        right, below = -width % patch_size, -height % patch_size
-        return F.pad(batch, (0, right, 0, below), mode="replicate"), PixelMap()
+        return F.pad(batch, (0, new_width - width, 0, new_height - height), mode="replicate"), pixel_map
     if policy == "resize":
-        new_width, new_height = (max(1, round(side / patch_size)) * patch_size for side in (width, height))
         return resize(batch, (new_width, new_height))
-    new_width, new_height = (side // patch_size * patch_size for side in (width, height))
-    if not (new_width and new_height):
+    left, top = (round(-shift) for shift in pixel_map.shift)
+    return batch[..., top : top + new_height, left : left + new_width], pixel_map
+
+
+def plan_fit(size: tuple[int, int], patch_size: int, policy: FitPolicy) -> tuple[tuple[int, int], PixelMap]:
+    """The size (W, H) that `fit_to_patch` gives an image of `size`, and the map to its pixels; errors as there."""
+    if policy not in get_args(FitPolicy):
+        raise ConfigError(f"unknown fit policy '{policy}'; use one of {', '.join(get_args(FitPolicy))}")
+    width, height = size
+    if policy == "pad":
+        return (width + -width % patch_size, height + -height % patch_size), PixelMap()
+    if policy == "resize":
+        fitted = (max(1, round(width / patch_size)) * patch_size, max(1, round(height / patch_size)) * patch_size)
+        return fitted, PixelMap(scale=(fitted[0] / width, fitted[1] / height))
+    fitted = (width // patch_size * patch_size, height // patch_size * patch_size)
+    if not all(fitted):
         raise ImageError(
             f"image of {width}x{height} is smaller than one cell of {patch_size}; use policy 'pad' or 'resize'"
         )
-    left, top = (width - new_width) // 2, (height - new_height) // 2
-    return batch[..., top : top + new_height, left : left + new_width], PixelMap(shift=(-left, -top))
+    return fitted, PixelMap(shift=(-((width - fitted[0]) // 2), -((height - fitted[1]) // 2)))
 
 
 def resize(batch: Tensor, size: tuple[int, int]) -> tuple[Tensor, PixelMap]:
@@ -230,11 +251,16 @@ def _load_npy(path: Path) -> NDArray[np.float32]:
 
 
 def _array_to_planes(array: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(_three_channels(array))).permute(2, 0, 1)[None]
+
+
+def _three_channels(array: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 1 or 3) of anything that is an image."""
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise ImageError(f"image array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}")
-    return torch.from_numpy(np.ascontiguousarray(array[..., :3])).permute(2, 0, 1)[None]
+    return array[..., :3]
 
 
 def _scaled(planes: Tensor, name: str) -> Tensor:

@@ -26,7 +26,7 @@ def test_words_override_recipes_override_defaults(tmp_path: Path) -> None:
 
 
 def test_yaml_round_trip(tmp_path: Path) -> None:
-    config = load_config(PipelineConfig, None, ["frontend.layers=[1,3]", "dtype=float32", "vo.seed=7"])
+    config = load_config(PipelineConfig, None, ["frontend.layers=[1,3]", "precision=fp32", "vo.seed=7"])
     (tmp_path / "c.yaml").write_text(to_yaml(config))
     assert load_config(PipelineConfig, tmp_path / "c.yaml") == config
     assert to_dict(config)["vo"]["seed"] == 7

@@ -63,11 +63,10 @@ def _plain_switches(params: Any) -> list[Any]:
 
 
 def pipeline_config(recipe: Path | None, overrides: list[str] | None, weights: str | None) -> PipelineConfig:
-    """The configuration of a verb: defaults, then recipe, then words, then --weights."""
-    from slamfeat.config import load_config
-    from slamfeat.vo.pipeline import PipelineConfig
+    """The configuration of a verb: preset, then recipe, then words, then --weights."""
+    from slamfeat.vo.pipeline import load_pipeline
 
-    config = load_config(PipelineConfig, recipe, overrides or ())
+    config = load_pipeline(recipe, overrides or ())
     if weights is not None:
         config.weights = weights
     return config

@@ -20,25 +20,29 @@ class FrontendConfig:
     Attributes:
         num_keypoints: slots K of an image.
         layers: blocks of the backbone whose tokens are used, from 0; negative counts from the end. Several are joined.
-            Empty for the block at three quarters of the published depth: the last ones know what a thing is, but less
-            well where it is.
+            Empty for the block at `depth` of the published ones.
+        depth: share of the backbone's published blocks to compute where `layers` is empty. The last ones know what a
+            thing is, but less well where it is.
         cell: pixels of the image that one patch covers; 0 for twice the backbone's patch size, the patch size for
             an image at full resolution. Larger cells show the backbone a smaller image: fewer tokens, less time.
         fit: how the image is brought to whole cells: "crop", "pad" or "resize".
         sampling: how tokens are read at a keypoint: "bilinear" or "floor" (DINO-VO's lookup).
         center: subtract each image's mean token, which carries no position.
         local: descriptor of the pixels around a keypoint joined with the token: "none" or "sift" (upright RootSIFT).
+        local_diameter: of the local descriptor, as OpenCV's keypoint size: its support is six times as wide; pixels.
         local_weight: share of the local descriptor in the similarity, 0..1.
         selector, matcher, refine: see their classes.
     """
 
     num_keypoints: int = 1024
     layers: list[int] = field(default_factory=list)
+    depth: float = 0.75
     cell: int = 0
     fit: str = "crop"
     sampling: str = "bilinear"
     center: bool = True
     local: str = "sift"
+    local_diameter: float = 6.0
     local_weight: float = 0.85
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     matcher: MatcherConfig = field(default_factory=MatcherConfig)
@@ -54,5 +58,7 @@ class FrontendConfig:
         ):
             if value not in known:
                 raise ConfigError(f"unknown {name} '{value}'; use one of {', '.join(known)}")
-        if self.cell < 0 or not 0 <= self.local_weight <= 1:
-            raise ConfigError("cell must be >= 0 and local_weight between 0 and 1")
+        if not 0 < self.depth <= 1:
+            raise ConfigError(f"depth is a share of the blocks, above 0 and at most 1, not {self.depth}")
+        if self.cell < 0 or not 0 <= self.local_weight <= 1 or self.local_diameter <= 0:
+            raise ConfigError("cell must be >= 0, local_weight between 0 and 1, and local_diameter > 0")

@@ -15,13 +15,17 @@ from torch.profiler import record_function
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.load import parse_device
 from slamfeat.backbones.registry import BACKBONES
+from slamfeat.engines import Engine, make_engine
+from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend.config import FrontendConfig
-from slamfeat.frontend.descriptor import join, root_sift, token_grid
+from slamfeat.frontend.descriptor import join, token_grid
+from slamfeat.frontend.local import dense_root_sift
 from slamfeat.frontend.matching import match_features
+from slamfeat.frontend.pixels import Pixels, load_pixels
 from slamfeat.frontend.selector import select_keypoints
-from slamfeat.image import FitPolicy, ImageLike, fit_to_patch, resize, to_batch, to_gray
-from slamfeat.types import Features, Matches, PatchGrid, PixelMap, SampleMode
+from slamfeat.image import ImageLike
+from slamfeat.types import Features, Matches, PatchGrid, SampleMode
 
 
 class Frontend:
@@ -33,8 +37,20 @@ class Frontend:
         >>> m = frontend.match(frontend.extract("a.png"), frontend.extract("b.png"))  # doctest: +SKIP
     """
 
-    def __init__(self, backbone: Backbone, config: FrontendConfig | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: FrontendConfig | None = None,
+        name: str | None = None,
+        engine: Engine | None = None,
+    ) -> None:
         """Use `backbone` with the settings `config`.
+
+        Args:
+            backbone: frozen.
+            config: settings; by default `FrontendConfig()`.
+            name: to show; by default the backbone's.
+            engine: what computes the tokens of `layers_of(backbone, config)`; by default torch, as the backbone is.
 
         Raises:
             ConfigError: a layer the backbone does not have, or cells that do not fit the settings.
@@ -42,36 +58,49 @@ class Frontend:
         self.backbone = backbone
         self.config = config or FrontendConfig()
         self.name = name or backbone.name
-        self.layers = self.config.layers or [default_layer(backbone)]
-        for layer in self.layers:
-            if not -backbone.depth <= layer < backbone.depth:
-                raise ConfigError(f"layers: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}")
+        self.layers = layers_of(backbone, self.config)
+        self.engine: Engine = engine or TorchEngine(backbone, self.layers)
 
     @classmethod
     def from_pretrained(
         cls,
         name_or_path: str | Path = "default",
         *,
+        preset: str | None = None,
         config: FrontendConfig | None = None,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype | str = "auto",
+        engine: str = "auto",
+        precision: str = "auto",
+        calibration: str | Path | None = None,
     ) -> Self:
         """A frontend with trained weights. Downloads nothing.
 
         Args:
             name_or_path: "default" (shipped with the package), a backbone's name such as "dinov2-vits14" (its weights
                 come from the cache, see `slamfeat weights get`), or a weights file.
-            config: settings; by default `FrontendConfig()`.
+            preset: named settings: "accurate" (the default), "balanced" or "fast".
+            config: settings of your own, instead of a preset.
             device: where it runs.
-            dtype: of the backbone; "auto" is bfloat16 where the processor computes in it, else float32.
+            engine: what computes the backbone: "torch", "openvino", "onnx", or "auto": the fastest that is installed.
+            precision: of the backbone: "fp32", "bf16", "int8", or "auto": the fastest that the engine has here.
+            calibration: a folder of images for int8; the shipped ones by default.
 
         Raises:
             WeightsError: weights missing, damaged or of another architecture.
+            ConfigError: an unknown preset, engine or precision, or one that does not go with the other.
+            MissingDependencyError: an engine that was asked for is not installed.
         """
+        from slamfeat.frontend.presets import DEFAULT_PRESET, find_preset
         from slamfeat.frontend.pretrained import load_pretrained
 
-        backbone, name = load_pretrained(name_or_path, parse_device(device), dtype)
-        return cls(backbone, config, name)
+        if preset is not None and config is not None:
+            raise ConfigError(
+                "give either a preset or a config; slamfeat.frontend.presets.find_preset has its settings"
+            )
+        settings = config or find_preset(preset or DEFAULT_PRESET)
+        backbone, name = load_pretrained(name_or_path, parse_device(device))
+        layers = layers_of(backbone, settings)
+        return cls(backbone, settings, name, make_engine(backbone, layers, engine, precision, calibration))
 
     @property
     def cell(self) -> int:
@@ -94,18 +123,16 @@ class Frontend:
         Raises:
             ImageError: the image cannot be used, see `slamfeat.image.to_batch`.
         """
-        batch = to_batch(image).to(self.backbone.device)
         count = self.config.num_keypoints if num_keypoints is None else num_keypoints
         if count < 1:
             raise ConfigError(f"num_keypoints must be at least 1, got {count}")
-        policy = cast(FitPolicy, self.config.fit)
-        fitted, to_fitted = fit_to_patch(batch, self.cell, policy)
-        allowed = _allowed(mask, batch, to_fitted, fitted)
+        pixels = self._load(image)
         with record_function("slamfeat.select"):
-            points, scores, valid = select_keypoints(to_gray(fitted), self.cell, count, self.config.selector, allowed)
+            fitted, to_fitted = pixels.fitted()
+            allowed = _allowed(mask, pixels, self.config.fit)
+            points, scores, valid = select_keypoints(fitted, self.cell, count, self.config.selector, allowed)
         keypoints = to_fitted.inverse().apply(points)
-        grid = self._grid(fitted, to_fitted)
-        return self._describe(batch, grid, keypoints * valid[..., None], scores, valid)
+        return self._describe(pixels, keypoints * valid[..., None], scores, valid)
 
     def describe(self, image: ImageLike, points: Tensor) -> Features:
         """Descriptors at given pixels.
@@ -117,13 +144,13 @@ class Frontend:
         Returns:
             Features whose keypoints are `points`, all valid, with score 1.
         """
-        batch = to_batch(image).to(self.backbone.device)
-        points = points.to(batch)
-        if points.ndim != 3 or points.shape[0] != batch.shape[0] or points.shape[2] != 2:
-            raise InputError(f"points must be ({batch.shape[0]}, N, 2), got {tuple(points.shape)}")
-        grid = self._grid(*fit_to_patch(batch, self.cell, cast(FitPolicy, self.config.fit)))
-        scores = torch.ones(points.shape[:2], device=batch.device)
-        return self._describe(batch, grid, points, scores, scores.bool())
+        pixels = self._load(image)
+        points = points.to(pixels.gray.device, torch.float32)
+        batch = len(pixels.gray)
+        if points.ndim != 3 or points.shape[0] != batch or points.shape[2] != 2:
+            raise InputError(f"points must be ({batch}, N, 2), got {tuple(points.shape)}")
+        scores = torch.ones(points.shape[:2], device=points.device)
+        return self._describe(pixels, points, scores, scores.bool())
 
     def match(self, features0: Features, features1: Features) -> Matches:
         """Correspondences between two sets of features of the same batch size.
@@ -133,40 +160,69 @@ class Frontend:
         """
         return match_features(features0, features1, self.config)
 
-    def _grid(self, fitted: Tensor, to_fitted: PixelMap) -> PatchGrid:
-        patch, (height, width) = self.backbone.patch_size, fitted.shape[-2:]
+    def _load(self, image: ImageLike) -> Pixels:
+        return load_pixels(image, self.backbone.device, self.cell, self.config.fit)
+
+    def _grid(self, pixels: Pixels) -> PatchGrid:
+        patch, (height, width) = self.backbone.patch_size, pixels.fitted()[0].shape[-2:]
         size = (width // self.cell * patch, height // self.cell * patch)
         with record_function("slamfeat.backbone"):
-            image, to_backbone = resize(fitted, size)
-            return token_grid(self.backbone, image, self.layers, to_fitted.then(to_backbone), self.config.center)
+            image, to_backbone = pixels.small(size)
+            return token_grid(self.engine, image, to_backbone, self.config.center)
 
-    def _describe(self, batch: Tensor, grid: PatchGrid, keypoints: Tensor, scores: Tensor, valid: Tensor) -> Features:
-        gray = (to_gray(batch) * 255).round().to(torch.uint8)
-        descriptors = F.normalize(grid.sample(keypoints, cast(SampleMode, self.config.sampling)), dim=2)
-        if self.config.local == "sift":
-            with record_function("slamfeat.root_sift"):
-                local = root_sift(gray, keypoints, diameter=self.backbone.patch_size / 2)
-            descriptors = join(descriptors, local, self.config.local_weight)
-        size = torch.tensor([batch.shape[-1], batch.shape[-2]], device=batch.device).expand(len(batch), 2)
+    def _describe(self, pixels: Pixels, keypoints: Tensor, scores: Tensor, valid: Tensor) -> Features:
+        grid, gray = self._grid(pixels), pixels.gray
+        with record_function("slamfeat.describe"):
+            descriptors = self._descriptors(grid, gray, keypoints)
+        size = torch.tensor([gray.shape[-1], gray.shape[-2]], device=gray.device).expand(len(gray), 2)
         return Features(keypoints, scores, descriptors * valid[..., None], valid, size, grid, gray)
 
+    def _descriptors(self, grid: PatchGrid, gray: Tensor, keypoints: Tensor) -> Tensor:
+        local = None
+        if self.config.local == "sift":
+            local = dense_root_sift(gray, keypoints, self.config.local_diameter)
+            if self.config.local_weight == 1:
+                return local
+        tokens = F.normalize(grid.sample(keypoints, cast(SampleMode, self.config.sampling)), dim=2)
+        return tokens if local is None else join(tokens, local, self.config.local_weight)
 
-def default_layer(backbone: Backbone) -> int:
-    """Index of the block at three quarters of the published depth, or the last one that a shortened backbone has."""
+
+def layers_of(backbone: Backbone, config: FrontendConfig) -> list[int]:
+    """The blocks whose tokens a frontend uses.
+
+    Raises:
+        ConfigError: one that the backbone does not have.
+    """
+    layers = config.layers or [default_layer(backbone, config.depth)]
+    for layer in layers:
+        if not -backbone.depth <= layer < backbone.depth:
+            raise ConfigError(f"layers: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}")
+    return layers
+
+
+def default_layer(backbone: Backbone, share: float = FrontendConfig.depth) -> int:
+    """Index of the last block in a share of the published depth, or the last one that a shortened backbone has."""
     known = BACKBONES.get(backbone.name)
     depth = known.architecture.depth if known else backbone.depth
-    return min(depth * 3 // 4, backbone.depth) - 1
+    return min(max(1, int(depth * share)), backbone.depth) - 1
 
 
-def _allowed(mask: NDArray[np.uint8] | None, batch: Tensor, to_fitted: PixelMap, fitted: Tensor) -> Tensor:
-    """(1, 1, H', W') bool: pixels of the fitted image that come from the image, and from inside the mask (H, W)."""
-    height, width = batch.shape[-2:]
+def _allowed(mask: NDArray[np.uint8] | None, pixels: Pixels, policy: str) -> Tensor | None:
+    """(1, 1, H', W') bool: pixels of the fitted image that come from the image, and from inside the mask (H, W).
+
+    None where that is all of them.
+    """
+    height, width = pixels.gray.shape[-2:]
     if mask is not None and mask.shape != (height, width):
         raise InputError(f"mask is {mask.shape[::-1]} (W, H) but the image is {(width, height)}")
-    y, x = (torch.arange(side, device=batch.device, dtype=torch.float32) for side in fitted.shape[-2:])
+    if mask is None and policy != "pad":
+        return None
+    fitted, to_fitted = pixels.fitted()
+    device = fitted.device
+    y, x = (torch.arange(side, device=device, dtype=torch.float32) for side in fitted.shape[-2:])
     source = to_fitted.inverse().apply(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)).round().long()
     inside = ((source >= 0) & (source < source.new_tensor([width, height]))).all(-1)
     if mask is not None:
-        wanted = torch.from_numpy(np.asarray(mask) > 0).to(batch.device)
+        wanted = torch.from_numpy(np.asarray(mask) > 0).to(device)
         inside &= wanted[source[..., 1].clamp(0, height - 1), source[..., 0].clamp(0, width - 1)]
     return inside[None, None]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import record_function
 
+from slamfeat.cpu import cpu_has_bfloat16
 from slamfeat.errors import InputError
 from slamfeat.frontend.config import FrontendConfig
+from slamfeat.frontend.local import LOCAL_DIM
 from slamfeat.frontend.matcher import (
     NEVER,
     dual_softmax,
     forbid,
-    gate_by_tokens,
     look_up_in_grid,
     mutual_nearest,
     smooth_displacements,
+    too_different,
 )
 from slamfeat.frontend.refine import refine_points
 from slamfeat.types import Features, Matches, PatchGrid
@@ -38,7 +41,7 @@ def match_features(features0: Features, features1: Features, config: FrontendCon
         points1, scores, mask = _guided(features0, features1, config)
     else:
         with record_function("slamfeat.match"):
-            found, scores = _descriptor_matches(features0, features1, config)
+            found, scores = descriptor_matches(features0, features1, config)
         mask = found >= 0
         safe = found.clamp_min(0)[..., None].expand(-1, -1, 2)
         points1 = features1.keypoints.gather(1, safe)
@@ -58,15 +61,10 @@ def match_features(features0: Features, features1: Features, config: FrontendCon
     )
 
 
-def _descriptor_matches(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor]:
+def descriptor_matches(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor]:
+    """Index (B, K0) of the second set's most similar features, -1 for none, and the score (B, K0) in 0..1."""
     settings = config.matcher
-    similarity = features0.descriptors @ features1.descriptors.transpose(1, 2)
-    similarity = forbid(
-        similarity, features0.mask, features1.mask, features0.keypoints, features1.keypoints, settings.radius
-    )
-    if settings.gate < 1:
-        tokens0, tokens1 = (F.normalize(_grid(f).sample(f.keypoints), dim=2) for f in (features0, features1))
-        similarity = gate_by_tokens(similarity, tokens0, tokens1, features0.mask, features1.mask, settings.gate)
+    similarity = gated_similarity(features0, features1, config)
     ranked = similarity
     if settings.method == "dual_softmax":
         # A row of nothing but forbidden pairs would come out of the softmax as if all were equally good.
@@ -74,6 +72,39 @@ def _descriptor_matches(features0: Features, features1: Features, config: Fronte
     indices, best = mutual_nearest(ranked)
     alike = similarity.gather(2, indices.clamp_min(0)[..., None])[..., 0]
     return torch.where(alike >= settings.min_similarity, indices, -1), best.clamp(0, 1)
+
+
+def gated_similarity(features0: Features, features1: Features, config: FrontendConfig) -> Tensor:
+    """Similarity (B, K0, K1) of the descriptors, with pairs that must not match at -1e4."""
+    settings = config.matcher
+    if settings.gate == 1:
+        similarity = features0.descriptors @ features1.descriptors.mT
+    else:
+        similarity, alike = _similarities(features0, features1, config)
+        similarity.masked_fill_(too_different(alike, features0.mask, features1.mask, settings.gate), NEVER)
+    return forbid(similarity, features0.mask, features1.mask, features0.keypoints, features1.keypoints, settings.radius)
+
+
+def _similarities(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor]:
+    """Of the whole descriptors, and of their tokens alone, each (B, K0, K1).
+
+    Tokens decide by their coarse order only, so bfloat16 serves where the processor multiplies it natively.
+    """
+    d0, d1 = features0.descriptors, features1.descriptors
+    split = d0.shape[2] - LOCAL_DIM
+    weight = 1 - config.local_weight
+    if config.local == "none" or weight == 0 or split <= 0:
+        tokens0, tokens1 = (F.normalize(_grid(f).sample(f.keypoints), dim=2) for f in (features0, features1))
+        return d0 @ d1.mT, _coarse_product(tokens0, tokens1)
+    alike = _coarse_product(d0[..., :split], d1[..., :split])
+    return torch.baddbmm(alike.float(), d0[..., split:], d1[..., split:].mT), alike / weight
+
+
+def _coarse_product(tokens0: Tensor, tokens1: Tensor) -> Tensor:
+    tracing = torch.compiler.is_compiling()  # for a graph that runs elsewhere
+    if tokens0.device.type == "cpu" and cpu_has_bfloat16() and not tracing:
+        return tokens0.bfloat16() @ tokens1.bfloat16().mT
+    return tokens0 @ tokens1.mT
 
 
 def _fill(features0: Features, points1: Tensor, mask: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
@@ -133,11 +164,31 @@ def _nearest_keypoints(points1: Tensor, mask: Tensor, features1: Features) -> Te
 
     Points are found to sub-pixel, not at keypoints; hosts that link observations by keypoint need the index.
     """
-    distance = torch.cdist(points1, features1.keypoints)
-    distance = distance.masked_fill(~(mask[:, :, None] & features1.mask[:, None]), float("inf"))
-    indices, _ = mutual_nearest(-distance.clamp_max(1e4))
-    reached = distance.gather(2, indices.clamp_min(0)[..., None])[..., 0] <= _REACH_PX
-    return torch.where(reached & (indices >= 0), indices, -1)
+    linked = [
+        link_points(points1[b], mask[b], features1.keypoints[b], features1.mask[b]) for b in range(len(features1))
+    ]
+    return torch.stack(linked)
+
+
+def link_points(points: Tensor, valid: Tensor, keypoints: Tensor, present: Tensor) -> Tensor:
+    """Index (K,) of the keypoint nearest to each point, within 3 pixels and mutually; -1 for none.
+
+    Args:
+        points: (K, 2), `valid` (K,) bool.
+        keypoints: (N, 2), `present` (N,) bool.
+    """
+    from scipy.spatial import cKDTree
+
+    rows, columns = valid.cpu().numpy().nonzero()[0], present.cpu().numpy().nonzero()[0]
+    out = np.full(len(points), -1, dtype=np.int64)
+    if len(rows) and len(columns):
+        found, there = points.detach().cpu().numpy()[rows], keypoints.detach().cpu().numpy()[columns]
+        distance, forth = cKDTree(there).query(found, distance_upper_bound=_REACH_PX)
+        _, back = cKDTree(found).query(there, distance_upper_bound=_REACH_PX)
+        reached = np.isfinite(distance).nonzero()[0]
+        mutual = reached[back[forth[reached]] == reached]
+        out[rows[mutual]] = columns[forth[mutual]]
+    return torch.from_numpy(out).to(points.device)
 
 
 def _grid(features: Features) -> PatchGrid:

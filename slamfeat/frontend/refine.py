@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
 
@@ -84,7 +83,7 @@ def refine_points(
     start, coarse = (p.detach().cpu().numpy().astype(np.float32) for p in (points0, points1))
     attempt = _attempt(images, start, coarse, plane_warp(start, coarse, _COARSE_PX), config)
     for _ in range(config.passes - 1):
-        if attempt.kept.sum() < _LEAST_FOR_WARP:
+        if attempt.kept.sum() < _LEAST_FOR_WARP or attempt.kept.all():
             break
         attempt = _again(images, start, attempt, config)
     kept = attempt.kept
@@ -108,31 +107,28 @@ def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, confi
     image0, image1 = images[0], _undo(images[1], warp, images[0].shape)
     if config.normalize:  # after the warp, so that both windows cover the same part of the scene
         image1 = even_contrast(image1)
-    found, forward = _track(image0, image1, start, _map(_inverse(warp), guess), config)
-    home, backward = _track(image1, image0, found, start, config)
-    kept = forward & backward & (np.linalg.norm(home - start, axis=1) < config.max_return)
-    seen0, seen1, points0, points1 = (torch.from_numpy(value) for value in (image0, image1, start, found))
-    correlation = patch_correlation(seen0, seen1, points0, points1, config.window).numpy()
+    found, kept = _track(image0, image1, start, _map(_inverse(warp), guess), config)
+    correlation = patch_correlation(image0, image1, start, found, config.window)
     back = _map(warp, found)
     kept &= _inside(back, images[1].shape) & (correlation >= config.min_correlation)
+    chosen = kept.nonzero()[0]  # the way home is the dearer the more points are lost on it
+    if len(chosen):
+        home, returned = _track(image1, image0, found[chosen], start[chosen], config)
+        kept[chosen] = returned & (np.linalg.norm(home - start[chosen], axis=1) < config.max_return)
     return _Attempt(back, correlation, kept)
 
 
 def _again(images: _Images, start: Floats, before: _Attempt, config: RefineConfig) -> _Attempt:
-    """Try the points that were lost from where their found neighbours went; found ones stay as they are or improve."""
-    kept = before.kept
+    """Try the points that were lost from where their found neighbours went."""
+    kept, lost = before.kept, (~before.kept).nonzero()[0]
     warp = plane_warp(start[kept], before.found[kept], _FINE_PX)
-    flat = _map(_inverse(warp), before.found)
-    _, nearest = cKDTree(start[kept]).query(start, k=_NEIGHBOURS)
-    moved = np.median((flat - start)[kept][nearest], axis=1)
-    guess = _map(warp, np.where(kept[:, None], flat, start + moved).astype(np.float32))
-    after = _attempt(images, start, guess, warp, config)
-    better = after.kept & (~kept | (after.correlation > before.correlation))
-    return _Attempt(
-        np.where(better[:, None], after.found, before.found),
-        np.where(better, after.correlation, before.correlation),
-        kept | after.kept,
-    )
+    flat = _map(_inverse(warp), before.found[kept])
+    _, nearest = cKDTree(start[kept]).query(start[lost], k=_NEIGHBOURS)
+    moved = np.median((flat - start[kept])[nearest], axis=1)
+    after = _attempt(images, start[lost], _map(warp, (start[lost] + moved).astype(np.float32)), warp, config)
+    found, correlation, all_kept = before.found.copy(), before.correlation.copy(), kept.copy()
+    found[lost], correlation[lost], all_kept[lost] = after.found, after.correlation, after.kept
+    return _Attempt(found, correlation, all_kept)
 
 
 def even_contrast(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -164,23 +160,28 @@ def plane_warp(points0: Floats, points1: Floats, error_px: float) -> Doubles:
     return np.asarray(warp, dtype=np.float64) if sane else np.eye(3)
 
 
-def patch_correlation(gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tensor, window: int) -> Tensor:
-    """Zero-mean normalised cross-correlation (M,) of patches of `window` pixels around matched points."""
-    patches0, patches1 = _patches(gray0, points0, window), _patches(gray1, points1, window)
-    return (patches0 * patches1).sum(1).clamp(-1, 1)
+def patch_correlation(
+    image0: NDArray[np.uint8], image1: NDArray[np.uint8], points0: Floats, points1: Floats, window: int
+) -> Floats:
+    """Zero-mean normalised cross-correlation (M,) of patches of `window` pixels around matched points (M, 2).
+
+    Every second pixel each way: the patches are smooth enough.
+    """
+    patches0, patches1 = _patches(image0, points0, window), _patches(image1, points1, window)
+    return np.asarray(np.clip(np.einsum("mp,mp->m", patches0, patches1), -1, 1), dtype=np.float32)
 
 
-def _patches(gray: Tensor, points: Tensor, window: int) -> Tensor:
-    """(M, window * window) zero mean and unit length; a flat patch is all zero."""
-    height, width = gray.shape
-    steps = torch.arange(window, device=points.device, dtype=torch.float32) - window // 2
-    dy, dx = torch.meshgrid(steps, steps, indexing="ij")
-    grid = points.float()[:, None] + torch.stack([dx, dy], -1).view(1, -1, 2)
-    limits = torch.tensor([width - 1, height - 1], device=points.device, dtype=torch.float32)
-    image = gray[None, None].to(device=points.device, dtype=torch.float32)
-    sampled = F.grid_sample(image, (grid / limits * 2 - 1)[None], padding_mode="border", align_corners=True)
-    centred = sampled[0, 0] - sampled[0, 0].mean(1, keepdim=True)
-    return F.normalize(centred, dim=1, eps=1e-3)
+def _patches(image: NDArray[np.uint8], points: Floats, window: int) -> Floats:
+    """(M, samples) zero mean and unit length; a flat patch is all zero."""
+    import cv2
+
+    steps = np.arange(window // 2 % 2, window, 2, dtype=np.float32) - window // 2
+    dx, dy = (step.ravel() for step in np.meshgrid(steps, steps))
+    x, y = points[:, :1] + dx, points[:, 1:] + dy
+    sampled = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    sampled -= sampled.mean(axis=1, keepdims=True)
+    length = np.sqrt(np.einsum("mp,mp->m", sampled, sampled))
+    return np.asarray(sampled / np.maximum(length, 1e-3)[:, None], dtype=np.float32)
 
 
 def _undo(image: NDArray[np.uint8], warp: Doubles, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -210,7 +211,7 @@ def _track(
     found, status, _ = cv2.calcOpticalFlowPyrLK(
         image0, image1, start[:, None], guess[:, None].copy(),
         winSize=(config.window, config.window), maxLevel=config.levels, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
-        criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.01),
+        criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.03),
     )  # fmt: skip
     points = np.asarray(found[:, 0], dtype=np.float32)
     return points, (status[:, 0] == 1) & _inside(points, image1.shape)

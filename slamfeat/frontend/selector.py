@@ -11,7 +11,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -62,7 +64,7 @@ def select_keypoints(
     """Choose `count` keypoints an image.
 
     Args:
-        gray: (B, 1, H, W) in [0, 1], H and W multiples of `cell`.
+        gray: (B, 1, H, W), uint8 or floats in [0, 1], H and W multiples of `cell`.
         cell: pixels of `gray` that one patch covers.
         count: slots K.
         config: see `SelectorConfig`.
@@ -106,10 +108,17 @@ def part_side(cell: int, splits: int) -> int:
 
 
 def saliency_map(gray: Tensor, config: SelectorConfig) -> Tensor:
-    """Saliency (B, 1, H, W) in grey levels a pixel (for Shi-Tomasi the square root of the eigenvalue)."""
+    """Saliency (B, 1, H, W) of every pixel of grey images (B, 1, H, W), uint8 or floats in [0, 1].
+
+    In grey levels (0..1) a pixel (for Shi-Tomasi the square root of the eigenvalue).
+    """
+    if gray.dtype == torch.uint8:
+        if gray.device.type == "cpu" and config.saliency != "shi_tomasi":
+            return torch.stack([torch.from_numpy(_gradient(one, config.sigma)) for one in gray[:, 0].numpy()])[:, None]
+        gray = gray.float() / 255
     from kornia.filters import gaussian_blur2d, spatial_gradient
 
-    size = 2 * max(1, round(config.sigma)) + 1
+    size = _window(config.sigma)
     kernel, sigma = (size, size), (config.sigma, config.sigma)
     if config.saliency != "shi_tomasi":
         gradient: Tensor = spatial_gradient(gaussian_blur2d(gray, kernel, sigma))[:, 0]
@@ -118,6 +127,23 @@ def saliency_map(gray: Tensor, config: SelectorConfig) -> Tensor:
     xx, yy, xy = gaussian_blur2d(torch.stack([gx * gx, gy * gy, gx * gy], 1), kernel, sigma).unbind(1)
     smaller: Tensor = (xx + yy) / 2 - (((xx - yy) / 2).square() + xy.square()).sqrt()
     return smaller.clamp_min(0).sqrt()[:, None]
+
+
+def _window(sigma: float) -> int:
+    return 2 * max(1, round(sigma)) + 1
+
+
+def _gradient(gray: NDArray[np.uint8], sigma: float) -> NDArray[np.float32]:
+    """The same gradient magnitude of one image (H, W) by OpenCV, which on a CPU takes a third of the time."""
+    import cv2
+
+    size = _window(sigma)
+    smooth = cv2.GaussianBlur(gray.astype(np.float32), (size, size), sigma)
+    gx, gy = (
+        cv2.Sobel(smooth, cv2.CV_32F, dx, dy, scale=1 / (8 * 255), borderType=cv2.BORDER_REPLICATE)
+        for dx, dy in ((1, 0), (0, 1))
+    )
+    return np.asarray(cv2.magnitude(gx, gy), dtype=np.float32)
 
 
 def parabola_offset(response: Tensor, points: Tensor) -> Tensor:
@@ -182,8 +208,16 @@ def _is_local_best(peaks: Tensor, points: Tensor, radius: float, side: int) -> T
 
 
 def _above_threshold(peaks: Tensor, config: SelectorConfig) -> Tensor:
-    level = torch.quantile(peaks.flatten(1), 0.99, dim=1).view(-1, 1, 1, 1) * config.threshold
+    level = _high_quantile(peaks.flatten(1), 0.99).view(-1, 1, 1, 1) * config.threshold
     return peaks >= level.clamp_min(config.floor)
+
+
+def _high_quantile(values: Tensor, share: float) -> Tensor:
+    """`torch.quantile` of each row (B, N) from its largest values alone, which saves sorting the others."""
+    rank = np.float32(share) * np.float32(values.shape[1] - 1)
+    below = math.floor(rank)
+    top = values.topk(values.shape[1] - below, dim=1).values
+    return torch.lerp(top[:, -1], top[:, max(top.shape[1] - 2, 0)], float(rank - np.float32(below)))
 
 
 def _take_best(points: Tensor, peaks: Tensor, keep: Tensor, count: int, coverage: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -205,9 +239,11 @@ def _quota_bonus(scores: Tensor, count: int, coverage: int) -> Tensor:
         return scores.new_zeros(batch, rows * columns)
     side = -(-max(rows, columns) // coverage)
     padded = F.pad(scores, (0, -columns % side, 0, -rows % side))
-    regions = F.unfold(padded, side, stride=side)
-    quota = max(1, count // regions.shape[-1])
-    rank = regions.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True)
-    lifted = ((rank < quota) & (regions > 0)).to(scores.dtype) * (1 + scores.amax())
-    folded = F.fold(lifted, padded.shape[-2:], side, stride=side)
+    # As `unfold` and `fold`, but by views alone: faster, and every runtime that reads exported graphs knows them.
+    tall, wide = padded.shape[-2] // side, padded.shape[-1] // side
+    regions = padded.view(batch, tall, side, wide, side).transpose(2, 3).reshape(batch, tall * wide, side * side)
+    quota = max(1, count // regions.shape[1])
+    best = regions.argsort(dim=2, descending=True, stable=True)[..., :quota]
+    lifted = torch.zeros_like(regions).scatter(2, best, 1.0) * (regions > 0) * (1 + scores.max())
+    folded = lifted.view(batch, tall, wide, side, side).transpose(2, 3).reshape(batch, 1, tall * side, wide * side)
     return folded[..., :rows, :columns].flatten(1)

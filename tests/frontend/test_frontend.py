@@ -24,7 +24,7 @@ def tiny(**settings: object) -> Frontend:
 
 @pytest.fixture(scope="module")
 def default() -> Frontend:
-    return Frontend.from_pretrained("default", dtype="float32")
+    return Frontend.from_pretrained("default", engine="torch", precision="fp32")
 
 
 def shifted(photo: np.ndarray, dx: int = 40, dy: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -111,16 +111,6 @@ def test_every_combination_runs_and_keeps_its_promises(photo: np.ndarray, method
         assert torch.equal(linked, matches.mask)
 
 
-def test_sift_descriptors_are_opencvs(photo: np.ndarray) -> None:
-    frontend = tiny(local="sift", local_weight=1.0, num_keypoints=50)
-    features = frontend.extract(photo)
-    gray = features.gray[0, 0].numpy()
-    x, y = features.keypoints[0, 0].tolist()
-    _, raw = cv2.SIFT_create().compute(gray, [cv2.KeyPoint(x, y, 7.0, 0.0, 1.0, 0)])
-    root = np.sqrt(raw[0] / raw[0].sum())
-    assert np.allclose(features.descriptors[0, 0, -128:].numpy(), root / np.linalg.norm(root), atol=1e-5)
-
-
 def test_black_images_have_no_keypoints_and_match_nothing(photo: np.ndarray) -> None:
     frontend = tiny()
     black, seen = frontend.extract(np.zeros_like(photo)), frontend.extract(photo)
@@ -156,8 +146,8 @@ def test_mistakes_are_named(photo: np.ndarray, tmp_path: Path) -> None:
         Frontend.from_pretrained(tmp_path / "nothere.safetensors")
     with pytest.raises(ConfigError, match="dinov2-vits14"):
         Frontend.from_pretrained("dinov2-vits15")
-    with pytest.raises(ConfigError, match="float16"):
-        Frontend.from_pretrained("default", dtype="float16")
+    with pytest.raises(ConfigError, match="fp16"):
+        Frontend.from_pretrained("default", precision="fp16")
     frontend = tiny()
     one, two = frontend.extract(photo), frontend.extract(torch.zeros(2, 3, 64, 64))
     with pytest.raises(InputError, match="1 and 2"):
@@ -167,7 +157,7 @@ def test_mistakes_are_named(photo: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_bfloat16_gives_nearly_the_same_features(default: Frontend, photo: np.ndarray) -> None:
-    half = Frontend.from_pretrained("default", dtype="bfloat16").extract(photo)
+    half = Frontend.from_pretrained("default", engine="torch", precision="bf16").extract(photo)
     full = default.extract(photo)
     assert torch.equal(half.keypoints, full.keypoints)
     cosine = (half.descriptors * full.descriptors).sum(2)[full.mask]

@@ -15,10 +15,10 @@ from slamfeat.frontend.matcher import (
     MatcherConfig,
     dual_softmax,
     forbid,
-    gate_by_tokens,
     look_up_in_grid,
     mutual_nearest,
     smooth_displacements,
+    too_different,
 )
 from slamfeat.types import PatchGrid
 
@@ -57,17 +57,37 @@ def test_empty_slots_and_far_points_never_match() -> None:
 def test_gate_keeps_each_ones_likest_tokens() -> None:
     tokens = F.one_hot(torch.arange(4), 4).float()[None]
     full = torch.ones(1, 4, dtype=torch.bool)
-    gated = gate_by_tokens(torch.zeros(1, 4, 4), tokens, tokens, full, full, share=0.25)
-    assert torch.equal(gated[0] > -1, torch.eye(4, dtype=torch.bool))
-    assert (gate_by_tokens(torch.zeros(1, 4, 4), tokens, tokens, full, full, share=1.0) == 0).all()
+    far = too_different(tokens @ tokens.mT, full, full, share=0.25)
+    assert torch.equal(~far[0], torch.eye(4, dtype=torch.bool))
+    assert not too_different(tokens @ tokens.mT, full, full, share=1.0).any()
+
+
+@given(st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+def test_gate_of_many_keeps_about_its_share(seed: int) -> None:
+    """The share is estimated from a sample; a pair needs both sides' consent."""
+    d0, d1 = descriptors(seed, 700, 8), descriptors(seed + 1, 900, 8)
+    full0, full1 = torch.ones(1, 700, dtype=torch.bool), torch.ones(1, 900, dtype=torch.bool)
+    alike = d0 @ d1.mT
+    kept = ~too_different(alike, full0, full1, share=0.2)
+    exact0 = alike >= alike.topk(180, dim=2).values[..., -1:]
+    exact1 = alike >= alike.topk(140, dim=1).values[:, -1:]
+    wanted = exact0 & exact1
+    assert (kept & wanted).sum() > 0.85 * wanted.sum()
+    assert abs(float(kept.sum() / wanted.sum()) - 1) < 0.15
+
+
+def test_equal_rivals_leave_one_match() -> None:
+    same = torch.ones(1, 5, 3)
+    indices, _ = mutual_nearest(same)
+    assert indices[0].tolist() == [0, -1, -1, -1, -1]
 
 
 def test_gate_counts_only_filled_slots() -> None:
     """With two of four slots filled, half of them is one."""
     tokens = F.one_hot(torch.arange(4), 4).float()[None]
     half = torch.tensor([[True, True, False, False]])
-    gated = gate_by_tokens(torch.zeros(1, 4, 4), tokens, -tokens, half, half, share=0.5)
-    allowed = (gated[0] > -1)[:2, :2]
+    allowed = ~too_different(tokens @ -tokens.mT, half, half, share=0.5)[0, :2, :2]
     assert torch.equal(allowed, ~torch.eye(2, dtype=torch.bool))
 
 

@@ -1,0 +1,151 @@
+"""An image as the frontend looks at it: grey at full size, and colour at the backbone's size.
+
+On the CPU images are 8-bit arrays, as cameras and files give them, and go through OpenCV: its integer arithmetic is
+several times faster than float tensors, and the difference is about a grey level. On other devices all stays in torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slamfeat.image import (
+    FitPolicy,
+    ImageLike,
+    check_image,
+    fit_to_patch,
+    plan_fit,
+    read_image,
+    resize,
+    to_batch,
+    to_gray,
+)
+from slamfeat.types import PixelMap
+
+Bytes = NDArray[np.uint8]
+
+
+class Pixels(Protocol):
+    """One batch of images."""
+
+    @property
+    def gray(self) -> Tensor:
+        """(B, 1, H, W) uint8, the original image."""
+
+    def fitted(self) -> tuple[Tensor, PixelMap]:
+        """Grey (B, 1, H', W') uint8 of whole cells, and the map from original to fitted pixels."""
+
+    def small(self, size: tuple[int, int]) -> tuple[Tensor, PixelMap]:
+        """RGB (B, 3, h, w) in [0, 1] of the fitted image at `size` (w, h), and the map from original pixels."""
+
+
+def load_pixels(image: ImageLike, device: torch.device, cell: int, policy: str) -> Pixels:
+    """An image in the form that is fastest on `device`.
+
+    Args:
+        image: path, array or tensor, as `slamfeat.image.to_batch` takes.
+        device: where the frontend runs.
+        cell: pixels a patch covers; the fitted image has whole cells.
+        policy: how it is fitted, see `slamfeat.image.fit_to_patch`.
+
+    Raises:
+        ImageError: the image cannot be used.
+    """
+    fit = cast(FitPolicy, policy)
+    if device.type == "cpu":
+        return ArrayPixels(_as_arrays(image), cell, fit)
+    return TensorPixels(to_batch(image).to(device), cell, fit)
+
+
+def _as_arrays(image: ImageLike) -> list[Bytes]:
+    if isinstance(image, str | Path):
+        return [read_image(image)]
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        return [check_image(cast(Bytes, image))]
+    planes = (to_batch(image) * 255).round().to(torch.uint8)
+    return list(planes.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+class ArrayPixels:
+    """`Pixels` of (H, W, 3) uint8 RGB images of one size."""
+
+    def __init__(self, images: list[Bytes], cell: int, policy: FitPolicy) -> None:
+        import cv2
+
+        height, width = images[0].shape[:2]
+        self._images, self._policy = images, policy
+        self._plan = plan_fit((width, height), cell, policy)
+        grays = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in images]
+        self._gray = _stack(grays)[:, None]
+        self._fitted = _stack([self._fit(gray) for gray in grays])[:, None]
+
+    @property
+    def gray(self) -> Tensor:
+        """See `Pixels`."""
+        return self._gray
+
+    def fitted(self) -> tuple[Tensor, PixelMap]:
+        """See `Pixels`."""
+        return self._fitted, self._plan[1]
+
+    def small(self, size: tuple[int, int]) -> tuple[Tensor, PixelMap]:
+        """See `Pixels`."""
+        (width, height), to_fitted = self._plan
+        shrunk = _stack([_resample(self._fit(image), size) for image in self._images])
+        planes = shrunk.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return planes.div_(255), to_fitted.then(PixelMap(scale=(size[0] / width, size[1] / height)))
+
+    def _fit(self, image: Bytes) -> Bytes:
+        import cv2
+
+        (width, height), to_fitted = self._plan
+        if self._policy == "resize":
+            return _resample(image, (width, height))
+        if self._policy == "pad":
+            right, below = width - image.shape[1], height - image.shape[0]
+            if not (right or below):
+                return image
+            return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE), dtype=np.uint8)
+        left, top = (round(-shift) for shift in to_fitted.shift)
+        return image[top : top + height, left : left + width]
+
+
+class TensorPixels:
+    """`Pixels` of a batch (B, 3, H, W) of floats in [0, 1], on any device."""
+
+    def __init__(self, batch: Tensor, cell: int, policy: FitPolicy) -> None:
+        self._batch = batch
+        self._fitted, self._to_fitted = fit_to_patch(batch, cell, policy)
+
+    @property
+    def gray(self) -> Tensor:
+        """See `Pixels`."""
+        return (to_gray(self._batch) * 255).round().to(torch.uint8)
+
+    def fitted(self) -> tuple[Tensor, PixelMap]:
+        """See `Pixels`."""
+        return (to_gray(self._fitted) * 255).round().to(torch.uint8), self._to_fitted
+
+    def small(self, size: tuple[int, int]) -> tuple[Tensor, PixelMap]:
+        """See `Pixels`."""
+        image, to_backbone = resize(self._fitted, size)
+        return image, self._to_fitted.then(to_backbone)
+
+
+def _stack(images: list[Bytes]) -> Tensor:
+    return torch.stack([torch.from_numpy(image) for image in images])
+
+
+def _resample(image: Bytes, size: tuple[int, int]) -> Bytes:
+    """To `size` (W, H): area means when shrinking, so that nothing is skipped, else bilinear."""
+    import cv2
+
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8)
