@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,13 +15,16 @@ from slamfeat.cli.common import (
     Recipe,
     Weights,
     finishing_first,
+    messages,
     pipeline_config,
     progress_bar,
     say,
 )  # fmt: skip
 from slamfeat.cli.tables import show
+from slamfeat.cli.throughput import Throughput
 
 if TYPE_CHECKING:
+    from slamfeat.export.batch import Extraction
     from slamfeat.export.hloc import FeatureStore
     from slamfeat.frontend import Frontend
 
@@ -30,8 +33,8 @@ EXAMPLES = (
     "[bold]slamfeat extract a.png --out a.h5 frontend.num_keypoints=512[/bold]"
 )
 COLUMNS = {
-    "images": "images", "done_before": "done before", "failed": "failed", "keypoints": "keypoints", "fps": "FPS",
-    "out": "out",
+    "images": "images", "done_before": "done before", "failed": "failed", "keypoints": "keypoints",
+    "images_per_second": "images/s", "megapixels_per_second": "MP/s", "seconds": "seconds", "out": "out",
 }  # fmt: skip
 
 
@@ -42,6 +45,9 @@ def extract_command(
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="HDF5 file to write or to go on with.")] = Path("feats.h5"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew instead of going on.")] = False,
+    batch: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Images of equal size at once; on a CPU more than 1 gains nothing.")
+    ] = 1,
     weights: Weights = None,
     recipe: Recipe = None,
     as_json: Json = False,
@@ -54,11 +60,13 @@ def extract_command(
     config = pipeline_config(recipe, overrides, weights)
     with FeatureStore(out, config, overwrite) as store:
         todo = {name: file for name, file in files.items() if name not in store}
-        tally = _extract(todo, build_frontend(config), store) if todo else _Tally()
+        tally = _extract(todo, build_frontend(config), store, batch) if todo else _Tally(Throughput(0))
         _check(tally, len(files), len(todo), images)
+        passed = tally.passed
     row = {
         "images": tally.written, "done_before": len(files) - len(todo), "failed": len(tally.failures),
-        "keypoints": tally.keypoints, "fps": tally.fps, "out": str(out),
+        "keypoints": tally.keypoints, "images_per_second": passed.images_per_second,
+        "megapixels_per_second": passed.megapixels_per_second, "seconds": passed.seconds, "out": str(out),
     }  # fmt: skip
     show([row], COLUMNS, as_json)
 
@@ -67,46 +75,43 @@ def extract_command(
 class _Tally:
     """What was done so far."""
 
+    passed: Throughput
     written: int = 0
     keypoints: int = 0
     failures: list[str] = field(default_factory=list)
     interrupted: bool = False
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def fps(self) -> float:
-        """Images a second, unusable ones among them."""
-        return (self.written + len(self.failures)) / (time.perf_counter() - self.started)
 
 
-def _extract(todo: dict[str, Path], frontend: Frontend, store: FeatureStore) -> _Tally:
-    from slamfeat.errors import ImageError
+def _extract(todo: dict[str, Path], frontend: Frontend, store: FeatureStore, batch: int) -> _Tally:
+    from slamfeat.export.batch import extract_images
 
-    tally = _Tally()
-    with progress_bar("extract", len(todo)) as advance, finishing_first() as asked:
-        for name, file in todo.items():
-            try:
-                tally.keypoints += _extract_one(name, file, frontend, store)
-                tally.written += 1
-            except ImageError as error:
-                tally.failures.append(str(error))
-                if len(todo) > 1:
-                    say(f"warning: skipped {error}", "yellow")
-            advance(f"{tally.fps:.1f} images/s")
+    tally = _Tally(Throughput(len(todo)))
+    with (
+        progress_bar("extract", len(todo)) as advance,
+        finishing_first() as asked,
+        closing(extract_images(todo, frontend, batch)) as groups,
+    ):
+        for group in groups:
+            for image in group:
+                _keep(image, tally, store)
+                advance(tally.passed.note)
+            if not messages.is_terminal and tally.passed.is_due():
+                say(tally.passed.line)
             if asked():
                 tally.interrupted = True
                 break
     return tally
 
 
-def _extract_one(name: str, file: Path, frontend: Frontend, store: FeatureStore) -> int:
-    from slamfeat.errors import ImageError
-    from slamfeat.image import read_image
-
-    features = frontend.extract(read_image(file))
-    if not features.mask.any():
-        raise ImageError(f"{file}: no keypoints, the image has no texture; leave it out")
-    return store.write(name, features)
+def _keep(image: Extraction, tally: _Tally, store: FeatureStore) -> None:
+    tally.passed.add(image.size)
+    if image.features is not None:
+        tally.keypoints += store.write(image.name, image.features, image.slot)
+        tally.written += 1
+        return
+    tally.failures.append(str(image.error))
+    if tally.passed.total > 1:
+        say(f"warning: skipped {image.error}", "yellow")
 
 
 def _check(tally: _Tally, files: int, todo: int, images: Path) -> None:

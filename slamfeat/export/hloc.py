@@ -83,18 +83,18 @@ class FeatureStore:
     def __contains__(self, name: str) -> bool:
         return name in self._held or name in self._journal.names
 
-    def write(self, name: str, features: Features) -> int:
-        """Store the first image of `features`; returns its number of keypoints.
+    def write(self, name: str, features: Features, slot: int = 0) -> int:
+        """Store image `slot` of the batch `features`; returns its number of keypoints.
 
         Raises:
             OutputError: the disk is full.
         """
-        keep = features.mask[0]
+        keep = features.mask[slot]
         values = {
-            "keypoints": features.keypoints[0][keep],
-            "scores": features.scores[0][keep],
-            "descriptors": features.descriptors[0][keep].t(),
-            "image_size": features.image_size[0],
+            "keypoints": features.keypoints[slot][keep],
+            "scores": features.scores[slot][keep],
+            "descriptors": features.descriptors[slot][keep].t(),
+            "image_size": features.image_size[slot],
         }
         self._journal.append(name, {key: np.asarray(value.detach().cpu()) for key, value in values.items()})
         return int(keep.sum())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,6 +20,7 @@ import pytest
 from cli_helpers import assert_one_line, cli, cli_json, write_picture
 from test_cli_run import interrupt_at
 
+from slamfeat.cli.throughput import duration
 from slamfeat.export.hloc import FeatureStore
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -189,3 +192,33 @@ def test_unusable_images_are_left_out_and_counted(images: Path) -> None:
     assert len(contents("a.h5")) == 20
     row = cli_json("extract", images, "--out", "a.h5")
     assert (row["images"], row["failed"], row["done_before"]) == (0, 2, 5)
+
+
+def test_batches_hold_the_same_and_can_be_gone_on_with(images: Path) -> None:
+    assert cli("extract", images, "--out", "a.h5").exit_code == 0
+    shutil.move(images / "deep", "later")
+    assert cli("extract", images, "--out", "b.h5", "--batch", "3").exit_code == 0
+    shutil.move("later", images / "deep")
+    row = cli_json("extract", images, "--out", "b.h5")
+    assert (row["images"], row["done_before"]) == (1, 4)
+    one, other = contents("a.h5"), contents("b.h5")
+    assert one.keys() == other.keys()
+    assert all(np.allclose(one[name], other[name], atol=2e-5) for name in one)
+
+
+def test_throughput_is_told_with_and_without_a_terminal(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slamfeat.cli.throughput.LINE_SECONDS", 0.0)
+    write_picture(images / "tiny.png", 10)
+    result = cli("extract", images, "--out", "a.h5", "--json")
+    row = json.loads(result.stdout)
+    assert row["megapixels_per_second"] == pytest.approx(5 * 0.3072 / row["seconds"], rel=0.1)
+    assert row["images_per_second"] == pytest.approx(6 / row["seconds"], rel=0.1)
+    lines = [line for line in result.stderr.splitlines() if "images/s" in line]
+    assert len(lines) == 6
+    for number, line in enumerate(lines, 1):
+        assert re.fullmatch(rf"{number} of 6 images, [\d.]+ images/s, [\d.]+ MP/s, \d+:\d\d left", line), line
+    assert lines[-1].endswith("0:00 left")
+
+
+def test_time_left() -> None:
+    assert [duration(seconds) for seconds in (0.4, 59.6, 75, 3725)] == ["0:00", "1:00", "1:15", "1:02:05"]
