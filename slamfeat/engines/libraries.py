@@ -53,10 +53,14 @@ def import_openvino() -> Any:
 
 
 def import_nncf() -> Any:
-    """The module `nncf`, without its telemetry and its informational messages."""
-    with without_telemetry():
-        import nncf
-    nncf.set_log_level(logging.ERROR)
+    """The module `nncf`, without its telemetry, its informational messages and its class for everybody's loggers."""
+    kept = logging.getLoggerClass()
+    try:
+        with without_telemetry():
+            import nncf
+    finally:
+        logging.setLoggerClass(kept)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own set_log_level changes the handlers of others too
     return nncf
 
 

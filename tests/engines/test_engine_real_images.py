@@ -1,0 +1,77 @@
+"""Token parity of the shipped weights on real frames of three data sets, and the frontend on an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_backbones import mean_cosine
+
+from slamfeat.backbones import Backbone
+from slamfeat.engines import Engine, make_engine
+from slamfeat.frontend import Frontend
+from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.image import read_image, resize, to_batch
+
+FOLDERS = ("kitti/00_first200", "7scenes/redkitchen_000_399", "euroc/V1_01_easy_sparse100")
+FLOOR = {"bf16": 0.999, "int8": 0.998}
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_pretrained("default", torch.device("cpu"))[0]
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, backbone: Backbone) -> Engine:
+    for name in ("onnxscript", "openvino", "nncf"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    return make_engine(backbone, [8], "openvino", request.param)
+
+
+def cosines(engine: Engine, backbone: Backbone, files: list[Path]) -> list[float]:
+    found = []
+    for file in files:
+        image = to_batch(read_image(file))
+        height, width = image.shape[-2:]
+        small, _ = resize(image, (width // 28 * 14, height // 28 * 14))
+        (wanted,) = backbone.intermediate(backbone.normalize(small), [8])
+        found.append(mean_cosine(engine(small)[0], wanted))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("engine", FLOOR, indirect=True)
+def test_tokens_of_three_data_sets(engine: Engine, backbone: Backbone, shared: Path) -> None:
+    for name in FOLDERS:
+        files = [
+            path
+            for path in sorted((shared / "data" / name).rglob("*"))
+            if path.suffix in (".png", ".jpg", ".jpeg") and "depth" not in f"{path.parent.name}{path.name}"
+        ]
+        assert len(files) > 9, name
+        assert np.mean(cosines(engine, backbone, files[:: len(files) // 3][:3])) >= FLOOR[engine.precision], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", FLOOR, indirect=True)
+def test_tokens_of_the_demo(engine: Engine, backbone: Backbone, sample: Path) -> None:
+    files = sorted((sample / "rgb").iterdir())[1::20]
+    assert np.mean(cosines(engine, backbone, files)) >= FLOOR[engine.precision]
+
+
+@pytest.mark.slow
+def test_a_frontend_on_int8_finds_the_same_matches(photo: np.ndarray, sample: Path) -> None:
+    for name in ("onnxscript", "openvino", "nncf"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    other = read_image(sorted((sample / "rgb").iterdir())[5])
+    matches = []
+    for precision in ("fp32", "int8"):
+        frontend = Frontend.from_pretrained("default", engine="openvino", precision=precision)
+        assert (frontend.engine.name, frontend.engine.precision) == ("openvino", precision)
+        found = frontend.match(frontend.extract(photo), frontend.extract(other))
+        matches.append(found.mask.sum().item())
+    assert abs(matches[0] - matches[1]) < 0.05 * matches[0]
