@@ -27,7 +27,7 @@ from rich.console import Console
 from benchmarks.pareto_chart import draw, pareto_front
 from slamfeat.bench import matching, matching_rows
 from slamfeat.bench.config import BenchConfig, rooted
-from slamfeat.bench.headlines import data_figure
+from slamfeat.bench.figures import data_figure
 from slamfeat.bench.jobs import Job, run_jobs
 from slamfeat.bench.looks import OURS
 from slamfeat.bench.provenance import header, header_line
@@ -38,7 +38,7 @@ from slamfeat.config import load_config
 from slamfeat.errors import ConfigError, SlamfeatError
 from slamfeat.eval import markdown_table
 from slamfeat.files import write_text
-from slamfeat.vo.pipeline import PipelineConfig
+from slamfeat.vo.pipeline import load_pipeline
 
 RECIPE = Path(__file__).parent.parent / "configs" / "bench" / "train_split.yaml"
 FIGURES = {"auc_5": "AUC@5° of poses [%]", "rot_auc_5": "AUC@5° of rotations [%]"}
@@ -54,7 +54,7 @@ def parse_variant(text: str, folder: Path) -> tuple[str, str]:
     if not colon or not label.strip():
         raise ConfigError(f"--variant '{text}' is not of the form 'LABEL: key=value key=value'")
     settings = nested(shlex.split(words))
-    load_config(PipelineConfig, None, shlex.split(words))  # says at once what is wrong
+    load_pipeline(None, shlex.split(words))  # says at once what is wrong
     content = json.dumps(settings, indent=1) + "\n"  # JSON is YAML
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     return label.strip(), str(write_text(folder / f"{file_name(label.strip())}-{digest}.yaml", content))
@@ -97,12 +97,14 @@ def match_pairs(config: BenchConfig, out: Path, workers: int, say: Any) -> tuple
     return list(matching_rows.rows_of(config, out, groups)), problems
 
 
-def time_frontends(config: BenchConfig, out: Path, threads: int) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Milliseconds of an extraction and a match by frontend, measured in turn in a fresh process, and what failed."""
+def time_frontends(
+    config: BenchConfig, out: Path, threads: int, workers: int
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Milliseconds of an extraction and a match by frontend, in turn in one (fresh) process, and what failed."""
     target = out / "times.npz"
     target.unlink(missing_ok=True)
     job = SpeedJob(target, config, tuple(config.frontends), threads)
-    problems = run_jobs([Job("times", measure_times, (job,))], 1)
+    problems = run_jobs([Job("times", measure_times, (job,))], min(workers, 1))
     rows = [] if problems else load_npz(target)[1]["rows"]
     size = rows[0]["size"] if rows else ""
     return {row["frontend"]: row for row in rows if row["size"] == size}, problems
@@ -165,7 +167,7 @@ def run(data: Path, out: Path, frontends: Mapping[str, str], given: argparse.Nam
     config = train_config(data, list(frontends), given.pairs, given.keypoints, given.rounds)
     matched, problems = match_pairs(config, out, given.jobs, say)
     say(f"times: {len(frontends)} frontends in turn, {given.threads} threads, {given.rounds} rounds …")
-    times, failed = time_frontends(config, out, given.threads)
+    times, failed = time_frontends(config, out, given.threads, given.jobs)
     for label, problem in (problems | failed).items():
         say(f"failed: {label}: {problem}")
     rows = merged_rows(frontends, config, matched, times)

@@ -51,9 +51,8 @@ def _panel(figure: Any, axes: Any, rows: Sequence[Row], key: str) -> None:
     if points:
         log_ticks(axes)
         axes.margins(y=0.15)
-        label_points(
-            figure, axes, points, lambda name: _mark(name, kinds[name])["color"], lambda name: kinds[name]["preset"]
-        )
+        colors = {name: _mark(name, kinds[name])["color"] for name in points}
+        label_points(figure, axes, points, colors.__getitem__, lambda name: kinds[name]["preset"], above=True)
 
 
 def _mark(name: str, row: Row) -> dict[str, Any]:

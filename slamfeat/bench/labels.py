@@ -25,6 +25,7 @@ def label_points(
     points: Mapping[str, tuple[float, float]],
     color: Callable[[str], str] = color_of,
     strong: Callable[[str], bool] = lambda name: name == OURS,
+    above: bool = False,
 ) -> None:
     """Write names beside points that are drawn already, each at the first side where it touches nothing.
 
@@ -33,17 +34,19 @@ def label_points(
         points: (x, y) in data coordinates, by name.
         color: of a name.
         strong: whether a name is set bold.
+        above: try the place above a point first, because a line leaves it to the right.
     """
     figure.canvas.draw()
     scale = figure.dpi / 72
     places = {name: axes.transData.transform(point) for name, point in points.items()}
     taken = [(x - 6 * scale, y - 6 * scale, x + 6 * scale, y + 6 * scale) for x, y in places.values()]
+    sides = sorted(_SIDES, key=lambda side: side[1] <= 0) if above else _SIDES
     frame = axes.get_window_extent().extents
     for name, point in points.items():
         size = 10.5 if strong(name) else 9
         wide, high = 0.6 * size * len(name) * scale, 1.1 * size * scale
         x, y = places[name]
-        side = next((s for s in _SIDES if _free(_box(x, y, wide, high, s, scale), taken, frame)), _SIDES[0])
+        side = next((s for s in sides if _free(_box(x, y, wide, high, s, scale), taken, frame)), sides[0])
         taken.append(_box(x, y, wide, high, side, scale))
         axes.annotate(
             name, point, xytext=side[:2], textcoords="offset points", ha=side[2], va="center", fontsize=size,

@@ -1,4 +1,4 @@
-"""From a name to a frontend: slamfeat and its recipes, the peers' files, and a file of the user's own.
+"""From a name to a frontend: slamfeat, its presets and recipes, the peers' files, and a file of the user's own.
 
 A peer is one Python file with `FRONTENDS: dict[str, Callable[[int], FeatureFrontend]]`, from a name to a factory that
 takes the keypoint budget. Peers live in benchmarks/peers/ of a checkout (a wheel carries a copy).
@@ -18,11 +18,12 @@ from typing import Any
 
 from slamfeat.errors import ConfigError
 from slamfeat.frontend import FeatureFrontend, Frontend
+from slamfeat.frontend.presets import PRESETS
 
 PACKAGE = Path(__file__).parent.parent
 Factory = Callable[[int], FeatureFrontend]
 OURS = "slamfeat"
-_LIBRARIES = ("torch", "kornia", "opencv-python", "numpy")
+_LIBRARIES = ("torch", "kornia", "opencv-python", "numpy", "openvino", "nncf", "onnxruntime")
 
 
 def peers_folder() -> Path:
@@ -33,24 +34,23 @@ def peers_folder() -> Path:
 
 def list_frontends() -> list[str]:
     """All names that `build_frontend` knows without a file."""
-    return [OURS, *_recipes(), *_peers()]
+    return [OURS, *_presets(), *_recipes(), *_peers()]
 
 
 def build_frontend(name: str, num_keypoints: int) -> FeatureFrontend:
     """A frontend by name or file, with a budget of keypoints.
 
     Args:
-        name: "slamfeat", "slamfeat:RECIPE" (a file of configs/frontend), a peer's name, a .yaml recipe of slamfeat's,
-            or a .py file with `FRONTENDS` ("file.py", or "file.py:name" where it has several).
+        name: "slamfeat", "slamfeat:PRESET", "slamfeat:RECIPE" (a file of configs/frontend), a peer's name, a .yaml
+            recipe of slamfeat's, or a .py file with `FRONTENDS` ("file.py", or "file.py:name" where it has several).
         num_keypoints: slots K.
 
     Raises:
         ConfigError: unknown name, or a file without `FRONTENDS`.
         WeightsError: weights missing; says how to get them.
     """
-    recipe = _recipe_of(name)
-    if name == OURS or recipe is not None:
-        return _ours(name, recipe, num_keypoints)
+    if _is_ours(name):
+        return _ours(name, num_keypoints)
     _, factory = _find(name)
     return factory(num_keypoints)
 
@@ -61,8 +61,10 @@ def settings_of(frontend: FeatureFrontend) -> dict[str, Any]:
 
     if not isinstance(frontend, Frontend):
         return dict(getattr(frontend, "settings", {}))
-    backbone = frontend.backbone
-    about = {"backbone": backbone.name, "blocks": backbone.depth, "dtype": str(backbone.dtype).removeprefix("torch.")}
+    backbone, engine = frontend.backbone, frontend.engine
+    about = {
+        "backbone": backbone.name, "blocks": backbone.depth, "engine": engine.name, "precision": engine.precision,
+    }  # fmt: skip
     return {**about, **_flat(to_dict(frontend.config))}
 
 
@@ -72,8 +74,8 @@ def fingerprint(name: str) -> str:
     digest = hashlib.sha256(repr([_version(library) for library in _LIBRARIES]).encode())
     recipe = _recipe_of(name)
     files = [recipe] if recipe else []
-    if name == OURS or recipe is not None:
-        files += [*sorted((PACKAGE / "frontend").glob("*.py")), *sorted((PACKAGE / "backbones").glob("*.py"))]
+    if _is_ours(name):
+        files += [file for folder in ("frontend", "backbones", "engines") for file in _sources(folder)]
         files += [PACKAGE / "image.py", PACKAGE / "types.py", *sorted((PACKAGE / "assets").iterdir())]
     else:
         files += [_find(name)[0], *sorted((PACKAGE / "bench").glob("peer_*.py"))]
@@ -87,17 +89,27 @@ def source_digest(*folders: str) -> str:
     """A digest of the source in folders of the package, such as "vo"."""
     digest = hashlib.sha256()
     for folder in folders:
-        for file in sorted((PACKAGE / folder).glob("*.py")):
+        for file in _sources(folder):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _ours(name: str, recipe: Path | None, num_keypoints: int) -> FeatureFrontend:
-    from slamfeat.config import load_config
-    from slamfeat.vo.pipeline import PipelineConfig, build_frontend
+def _sources(folder: str) -> list[Path]:
+    return sorted((PACKAGE / folder).glob("*.py"))
 
-    config = load_config(PipelineConfig, recipe, [f"frontend.num_keypoints={num_keypoints}"])
-    frontend = build_frontend(config)
+
+def _is_ours(name: str) -> bool:
+    return name == OURS or name in _presets() or _recipe_of(name) is not None
+
+
+def _ours(name: str, num_keypoints: int) -> FeatureFrontend:
+    from slamfeat.vo.pipeline import build_frontend, load_pipeline
+
+    words = [f"frontend.num_keypoints={num_keypoints}"]
+    if name in _presets():
+        words.append(f"preset={_presets()[name]}")
+    recipe = _recipe_of(name)
+    frontend = build_frontend(load_pipeline(recipe, words))
     frontend.name = name if recipe is None or name.startswith(OURS) else recipe.stem
     return frontend
 
@@ -107,6 +119,10 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return out
+
+
+def _presets() -> dict[str, str]:
+    return {f"{OURS}:{name}": name for name in PRESETS}
 
 
 def _recipes() -> dict[str, Path]:

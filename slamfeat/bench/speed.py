@@ -23,6 +23,7 @@ from slamfeat.bench.guard import GuardedFrontend, describe_failures
 from slamfeat.bench.jobs import set_threads
 from slamfeat.bench.registry import OURS, build_frontend
 from slamfeat.bench.store import save_npz
+from slamfeat.frontend import Frontend
 
 _STEP = 4  # frames between the two that are matched
 Image = NDArray[np.uint8]
@@ -61,18 +62,24 @@ def measure_times(job: SpeedJob) -> None:
                 "size": size, "threads": job.threads, "frontend": name, "extract_ms": extract, "match_ms": match,
                 "total_ms": extract + match, "failed": describe_failures([frontends[name].failures.as_dict()]),
             })  # fmt: skip
-    facts: dict[str, Any] = {"rows": rows}
-    if OURS in names:
-        from slamfeat.bench.stages import backbone_peak, stage_times
+    ours = {name: frontends[name].frontend for name in names if isinstance(frontends[name].frontend, Frontend)}
+    save_npz(job.target, {}, {"rows": rows, **_look_inside(ours, job)})
 
-        ours: Any = frontends[OURS].frontend
-        images_by_size = images_of(job.config)
-        facts["stages"] = {
-            f"{size}, {job.threads} thread{'s' if job.threads > 1 else ''}": stage_times(ours, images)
-            for size, images in images_by_size.items()
-        }
-        facts["peak"] = {str(job.threads): backbone_peak(ours, next(iter(images_by_size.values()))[0])}
-    save_npz(job.target, {}, facts)
+
+def _look_inside(ours: dict[str, Any], job: SpeedJob) -> dict[str, Any]:
+    """Stages of every frontend of slamfeat's, and the first one's share of the machine's peak."""
+    if not ours:
+        return {}
+    from slamfeat.bench.peak import backbone_peak
+    from slamfeat.bench.stages import stage_times
+
+    stages, pairs = {}, images_of(job.config)
+    for name, frontend in ours.items():
+        for size, images in pairs.items():
+            place = f"{size}, {job.threads} thread{'s' if job.threads > 1 else ''}"
+            stages[place if name == OURS else f"{name}, {place}"] = stage_times(frontend, images)
+    first = next(iter(pairs.values()))[0]
+    return {"stages": stages, "peak": {str(job.threads): backbone_peak(next(iter(ours.values())), first)}}
 
 
 def _rounds(

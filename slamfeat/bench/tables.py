@@ -24,7 +24,10 @@ _VO = (
     "ms_match", "ms_pose", "failed", "note",
 )  # fmt: skip
 _AREA = ("sequence", "mode", "degradation", "frontend", "area_percent", "failed")
-_PEAK = ("threads", "fp32_gflops", "bf16_gflops", "backbone_gflops", "backbone_dtype", "share_percent")
+_PEAK = (
+    "threads", "fp32_gflops", "bf16_gflops", "int8_gflops", "tokens", "backbone_ms", "backbone_gflops",
+    "backbone_engine", "backbone_precision", "share_percent",
+)  # fmt: skip
 
 
 def markdown(result: Result) -> str:
@@ -103,15 +106,13 @@ def amount_text(level: Result, unit: str = "") -> str:
 
 
 def _speed(result: Result) -> list[Table]:
-    stages = [
-        {"size": place, "stage": stage, "ms": ms}
-        for place, times in (result.get("stages") or {}).items()
-        for stage, ms in times.items()
-    ]
+    places = result.get("stages") or {}
+    stages = [{"measured": place, **times, "whole": sum(times.values())} for place, times in places.items()]
+    columns = dict.fromkeys(key for row in stages for key in row if key != "whole")
     peaks = [{"threads": threads, **figures} for threads, figures in (result.get("peak") or {}).items()]
     return [
         summary(result),
-        table_of_rows("Where slamfeat's time goes", stages, ("size", "stage", "ms"), ()),
+        table_of_rows("Where slamfeat's time goes [ms]", stages, (*columns, "whole"), ()),
         table_of_rows("What the machine can do", peaks, _PEAK, ("threads",)),
     ]
 

@@ -96,7 +96,7 @@ def results() -> dict[str, Result]:
         "robustness": result("robustness", robustness),
         "speed": result(
             "speed", [timed(ours, 50.0), timed(sift, 20.0)], stages={"640x480, 1 thread": {"select": 4.0}},
-            peak={"1": {"fp32_gflops": 70.0, "backbone_dtype": "bfloat16"}},
+            peak={"1": {"fp32_gflops": 70.0, "backbone_precision": "bf16"}},
         ),
     }  # fmt: skip
 

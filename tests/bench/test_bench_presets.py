@@ -1,0 +1,41 @@
+"""The benchmark's names of slamfeat's presets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from slamfeat.bench.registry import build_frontend, fingerprint, list_frontends
+from slamfeat.errors import ConfigError
+from slamfeat.frontend.presets import DEFAULT_PRESET, PRESETS, find_preset
+from slamfeat.vo import pipeline
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[pipeline.PipelineConfig]:
+    """Configurations that were built, without their engines, which take a while to prepare."""
+    configs: list[pipeline.PipelineConfig] = []
+
+    def note(config: pipeline.PipelineConfig) -> SimpleNamespace:
+        configs.append(config)
+        return SimpleNamespace(name="?")
+
+    monkeypatch.setattr(pipeline, "build_frontend", note)
+    return configs
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_built_by_its_name(preset: str, built: list[pipeline.PipelineConfig]) -> None:
+    name = f"slamfeat:{preset}"
+    assert name in list_frontends() and len(fingerprint(name)) == 16
+    assert build_frontend(name, 64).name == name
+    assert built[0].frontend == replace(find_preset(preset), num_keypoints=64)
+
+
+def test_slamfeat_alone_is_the_default_preset(built: list[pipeline.PipelineConfig]) -> None:
+    assert build_frontend("slamfeat", 64).name == "slamfeat"
+    assert built[0].frontend == replace(find_preset(DEFAULT_PRESET), num_keypoints=64)
+    with pytest.raises(ConfigError, match="slamfeat:fast"):
+        build_frontend("slamfeat:fst", 64)
