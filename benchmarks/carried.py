@@ -31,9 +31,10 @@ from slamfeat.vo import OdometryConfig
 from slamfeat.vo.run import run_odometry, summary
 from slamfeat.vo.setup import build_odometry, choose_mode
 
-SETTINGS = {
+SETTINGS: dict[str, list[str]] = {
     "extract": [],
     "track": ["between_keyframes=track"],
+    "track, keyframes after 48 px": ["between_keyframes=track", "keyframe_px=48"],
 }
 COLUMNS = (
     "sequence", "mode", "between_keyframes", "ate_rmse_m", "rpe_trans_m", "rpe_rot_deg", "tracked_percent", "frames",

@@ -158,6 +158,8 @@ def describe(row: dict[str, Any], ply: Path | None = None) -> None:
     """What the table has no room for: counts, remarks, and where the files are."""
     lost = row["frames"] - row["tracked"] - row["skipped"]
     tell(f"{row['frames']} frames: {row['tracked']} tracked, {lost} lost, {row['skipped']} unreadable")
+    if row["backbone_percent"] < 100:
+        tell(f"the backbone ran on {row['backbone_percent']:.0f} % of the frames; the rest carried its keypoints along")
     if row["note"]:
         tell(f"note: {row['note']}")
     tell(f"written to {row['out']}" + (f" and {ply}" if ply else ""))

@@ -22,6 +22,7 @@ _HEADINGS = {
     "kitti_trans_percent": "t_rel [%]",
     "kitti_rot_deg_per_100m": "r_rel [deg/100 m]",
     "tracked_percent": "tracked [%]",
+    "backbone_percent": "backbone frames [%]",
     "path_length_m": "path [m]",
     "fps": "FPS",
     "ms": "ms/frame",

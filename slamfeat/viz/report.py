@@ -7,7 +7,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-from slamfeat.vo.odometry import FrameReport
+from slamfeat.vo.report import FrameReport
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#111827;background:#fff}

@@ -10,6 +10,7 @@ from slamfeat.errors import ConfigError
 Mode = Literal["mono", "rgbd", "stereo"]
 ScaleSource = Literal["groundtruth", "propagated"]
 Estimator = Literal["pycolmap", "opencv", "poselib"]
+BetweenKeyframes = Literal["extract", "track"]
 _POSITIVE = (
     "keyframe_px", "threshold_px", "pnp_threshold_px", "max_depth_m", "stereo_threshold_px", "min_disparity_px",
 )  # fmt: skip
@@ -33,6 +34,9 @@ class OdometryConfig:
         min_disparity_px: stereo points with less disparity are not used: an error of a pixel there is an error of the
             whole depth. Pixels; the angle between the two rays times the focal length, so for any rig.
         reset_after: lost frames in a row after which the current frame becomes the keyframe at the last known pose.
+        between_keyframes: "extract" matches the features of every frame with the keyframe's; "track" carries the
+            keyframe's keypoints along by Lucas-Kanade, and extracts features only for a keyframe, or where less than
+            `keyframe_ratio` of the keypoints is left.
         estimator: of the essential matrix: "opencv" (MAGSAC++), "pycolmap" or "poselib" (LO-RANSAC; poselib is an
             optional package). Keypoints that are less exact than the threshold make LO-RANSAC take a turn for a
             step, see benchmarks/results/relative_pose.md.
@@ -52,6 +56,7 @@ class OdometryConfig:
     stereo_threshold_px: float = 1.0
     min_disparity_px: float = 1.0
     reset_after: int = 5
+    between_keyframes: str = "extract"
     estimator: str = "opencv"
     pnp_estimator: str = "pycolmap"
     seed: int = 0
@@ -61,6 +66,9 @@ class OdometryConfig:
         for name in (self.estimator, self.pnp_estimator):
             if name not in get_args(Estimator):
                 raise ConfigError(f"unknown estimator '{name}'; use one of {', '.join(get_args(Estimator))}")
+        if self.between_keyframes not in get_args(BetweenKeyframes):
+            known = ", ".join(get_args(BetweenKeyframes))
+            raise ConfigError(f"vo: unknown between_keyframes '{self.between_keyframes}'; use one of {known}")
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"vo: {name} must be positive, got {getattr(self, name)}")

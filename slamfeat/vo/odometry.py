@@ -4,48 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slamfeat.data.records import StereoRig
 from slamfeat.frontend.protocol import FeatureFrontend
 from slamfeat.geometry.se3 import Array, invert
 from slamfeat.types import Camera, Features, Frame, Trajectory
+from slamfeat.vo.carry import KeypointCarrier
 from slamfeat.vo.checks import check_first, check_frame, check_mode, check_time
 from slamfeat.vo.config import Mode, OdometryConfig
 from slamfeat.vo.depths import keypoint_depths
-from slamfeat.vo.keyframe import Keyframe
-from slamfeat.vo.motion import Motion, monocular_motion, rgbd_motion, stereo_motion
-from slamfeat.vo.scale import PropagatedScale, ScaleSource, Step
+from slamfeat.vo.keyframe import Correspondences, Keyframe, TrackedFrame
+from slamfeat.vo.motion import Motion, keyframe_motion
+from slamfeat.vo.report import FrameReport
+from slamfeat.vo.scale import PropagatedScale, ScaleSource, scaled_motion
 from slamfeat.vo.stereo import StereoDepth
-
-
-@dataclass(frozen=True)
-class FrameReport:
-    """What happened to one frame; a line of frames.jsonl.
-
-    Attributes:
-        index, timestamp: of the frame.
-        tracked: whether it has a pose.
-        keyframe: whether it became a keyframe.
-        keypoints, matches, inliers: counts.
-        displacement_px: mean displacement of the matches since the keyframe; NaN without matches.
-        reason: why the frame is lost, empty when tracked.
-        ms: milliseconds a stage; "stereo" (the right image's features, matches and depths) only where it was done.
-    """
-
-    index: int
-    timestamp: float
-    tracked: bool = True
-    keyframe: bool = False
-    keypoints: int = 0
-    matches: int = 0
-    inliers: int = 0
-    displacement_px: float = float("nan")
-    reason: str = ""
-    ms: dict[str, float] = field(default_factory=dict)
 
 
 class Odometry:
@@ -55,6 +30,9 @@ class Odometry:
     is lost: `track` returns None, the keyframe stays, and tracking goes on; after
     `config.reset_after` lost frames in a row the current frame becomes the keyframe at the last known pose. The first
     frame's camera is the world.
+
+    With `config.between_keyframes="track"` the keypoints of the keyframe are carried along while that goes well
+    (`slamfeat.vo.carry`), and features are extracted only for a new keyframe or where tracking weakens.
     """
 
     def __init__(
@@ -87,7 +65,8 @@ class Odometry:
         self.reports: list[FrameReport] = []
         self._extracting = threading.Lock()
         self._keyframe: Keyframe | None = None
-        self._previous: Keyframe | None = None
+        self._previous: TrackedFrame | None = None
+        self._carrier: KeypointCarrier | None = None
         self._last_pose: Array = np.eye(4)
         self._lost_in_a_row = 0
         self._times: list[float] = []
@@ -106,7 +85,7 @@ class Odometry:
     @property
     def extracts_every_frame(self) -> bool:
         """Whether `track` needs features of each frame, so that they can be made ahead with `extract`."""
-        return True
+        return self.config.between_keyframes == "extract"
 
     def extract(self, frame: Frame) -> Features:
         """Features of a frame as `track` takes them. Another thread may call it while `track` runs.
@@ -136,16 +115,24 @@ class Odometry:
                 camera's, or time stands still.
         """
         self.check(frame)
+        report = FrameReport(frame.index, frame.timestamp)
+        if features is not None:
+            report = replace(report, ms={"extract": extract_ms})
+        elif self._keyframe is not None and self._carrier is not None:
+            pose, report = self._carry(self._keyframe, self._carrier, frame, report)
+            if pose is not None:
+                return pose
         if features is None:
-            started = time.perf_counter()
-            features = self.extract(frame)
-            extract_ms = 1e3 * (time.perf_counter() - started)
-        report = FrameReport(
-            frame.index, frame.timestamp, keypoints=int(features.mask.sum()), ms={"extract": extract_ms}
-        )
+            features, report = self._extract(frame, report)
+        report = replace(report, keypoints=int(features.mask.sum()))
         if self._keyframe is None:
             return self._start(frame, features, report)
         return self._follow(self._keyframe, frame, features, report)
+
+    def _extract(self, frame: Frame, report: FrameReport) -> tuple[Features, FrameReport]:
+        started = time.perf_counter()
+        features = self.extract(frame)
+        return features, report.spent("extract", started)
 
     def _start(self, frame: Frame, features: Features, report: FrameReport) -> Array | None:
         if report.keypoints < self.config.min_inliers:
@@ -155,72 +142,85 @@ class Odometry:
             return self._lose(replace(report, reason="too few stereo matches to start"))
         return self._accept(self._last_pose, report)
 
+    def _carry(
+        self, keyframe: Keyframe, carrier: KeypointCarrier, frame: Frame, report: FrameReport
+    ) -> tuple[Array | None, FrameReport]:
+        """Pose from carried keypoints; None where tracking weakens, so that features must be extracted and matched."""
+        started = time.perf_counter()
+        found = carrier.advance(frame.image)
+        report = report.spent("carry", started)
+        motion, moved = self._motion(keyframe, found, report)
+        # Before anything was tracked against the keyframe there are no inliers to compare with: keypoints must arrive.
+        left, before = len(found), carrier.placed
+        if motion is not None and keyframe.first_inliers:
+            left, before = int(motion.inliers.sum()), keyframe.first_inliers
+        weak = left < self.config.keyframe_ratio * before
+        scaled = None if motion is None or weak else self._scaled(motion, keyframe, frame, found)
+        if motion is None or scaled is None:
+            return None, report
+        return self._arrive(keyframe, frame, None, found, motion, scaled, replace(moved, carried=True)), report
+
     def _follow(self, keyframe: Keyframe, frame: Frame, features: Features, report: FrameReport) -> Array | None:
         started = time.perf_counter()
-        matches = self.frontend.match(keyframe.features, features)
-        points0, points1, _ = matches.numpy()
-        matched = time.perf_counter()
-        slots = np.flatnonzero(matches.mask[0].cpu().numpy())
-        motion = self._estimate(keyframe, points0, points1, slots)
-        displacement = float(np.linalg.norm(points1 - points0, axis=1).mean()) if len(points0) else float("nan")
-        report = replace(report, matches=len(points0), displacement_px=displacement)
+        found = Correspondences.of(self.frontend.match(keyframe.features, features))
+        motion, report = self._motion(keyframe, found, report.spent("match", started))
         previous, self._previous = self._previous, None
         if motion is None and previous is not None:
-            previous, report = self._with_stereo(previous, report)
-            return self._follow(previous, frame, features, report)
+            stand_in, report = self._stand_in(previous, report)
+            return self._follow(stand_in, frame, features, report)
         if motion is None:
-            return self._lose(
-                self._timed(report, started, matched, "too few matches agree on a motion"), frame, features
-            )
-        scaled = self._apply_scale(motion, keyframe, frame, points0, points1, slots, displacement)
+            return self._lose(replace(report, reason="too few matches agree on a motion"), frame, features)
+        scaled = self._scaled(motion, keyframe, frame, found)
         if scaled is None:
-            return self._lose(self._timed(report, started, matched, "no scale for this frame"), frame, features)
+            return self._lose(replace(report, reason="no scale for this frame"), frame, features)
+        return self._arrive(keyframe, frame, features, found, motion, scaled, report)
+
+    def _stand_in(self, previous: TrackedFrame, report: FrameReport) -> tuple[Keyframe, FrameReport]:
+        """The last tracked frame as a keyframe; its features are extracted now where its keypoints were carried."""
+        features = previous.features
+        if features is None:
+            features, report = self._extract(previous.frame, report)
+        return self._with_stereo(self._as_keyframe(previous.frame, features, previous.pose), report)
+
+    def _arrive(
+        self, keyframe: Keyframe, frame: Frame, features: Features | None, found: Correspondences, motion: Motion,
+        scaled: Array, report: FrameReport,
+    ) -> Array:  # fmt: skip
+        """Accept a motion and take a keyframe where one is due; `features` is None where keypoints were carried."""
         pose = keyframe.pose @ invert(scaled)
-        inliers = int(motion.inliers.sum())
-        report = self._timed(replace(report, inliers=inliers), started, matched, "")
-        if self._can_be_keyframe(frame):
+        report = replace(report, inliers=int(motion.inliers.sum()))
+        due = self._can_be_keyframe(frame) and self._wants_keyframe(keyframe, report)
+        self._previous = TrackedFrame(frame, pose, features) if self._can_be_keyframe(frame) and not due else None
+        if features is not None:
+            self._carrier = self._placed_carrier(keyframe, found, frame)
+        if due:
+            if features is None:
+                features, report = self._extract(frame, report)
+                report = replace(report, keypoints=int(features.mask.sum()))
             candidate = self._as_keyframe(frame, features, pose)
-            if not self._wants_keyframe(keyframe, displacement, inliers):
-                self._previous = candidate
-            elif self.mode == "mono":
-                known = keyframe.depths[slots]
-                depths = keypoint_depths(features, points0, points1, known, scaled, motion.inliers, self.camera)
-                report = self._take_keyframe(replace(candidate, depths=depths), report)
-            else:
-                report = self._take_keyframe(candidate, report)
+            if self.mode == "mono":
+                known, seen = keyframe.depths[found.slots], (found.points0, found.points1)
+                depths = keypoint_depths(features, *seen, known, scaled, motion.inliers, self.camera)
+                candidate = replace(candidate, depths=depths)
+            report = self._take_keyframe(candidate, report)
         return self._accept(pose, report)
 
-    def _estimate(self, keyframe: Keyframe, points0: Array, points1: Array, slots: NDArray[np.intp]) -> Motion | None:
-        if self.mode == "stereo":
-            return stereo_motion(points0, points1, keyframe.depths[slots], self.camera, self.config)
-        if keyframe.depth is not None:
-            return rgbd_motion(points0, points1, keyframe.depth, self.camera, self.config)
-        return monocular_motion(points0, points1, self.camera, self.config)
+    def _motion(
+        self, keyframe: Keyframe, found: Correspondences, report: FrameReport
+    ) -> tuple[Motion | None, FrameReport]:
+        started = time.perf_counter()
+        motion = keyframe_motion(keyframe, found, self.camera, self.mode, self.config)
+        report = replace(report, matches=len(found), displacement_px=found.displacement_px)
+        return motion, report.spent("pose", started)
 
-    def _apply_scale(
-        self, motion: Motion, keyframe: Keyframe, frame: Frame, points0: Array, points1: Array,
-        slots: NDArray[np.intp], displacement: float,
-    ) -> Array | None:  # fmt: skip
-        if motion.metric:
-            return motion.pose
-        inliers = motion.inliers
-        step = Step(
-            keyframe.timestamp, frame.timestamp, motion.pose,
-            self.camera.normalize(points0[inliers]), self.camera.normalize(points1[inliers]),
-            keyframe.depths[slots[inliers]], displacement, motion.rotation_only,
-        )  # fmt: skip
-        length = self.scale.length(step)
-        if length is None:
-            return None
-        scaled = motion.pose.copy()
-        scaled[:3, 3] *= length
-        return scaled
+    def _scaled(self, motion: Motion, keyframe: Keyframe, frame: Frame, found: Correspondences) -> Array | None:
+        return scaled_motion(motion, keyframe, frame.timestamp, found, self.camera, self.scale)
 
-    def _wants_keyframe(self, keyframe: Keyframe, displacement: float, inliers: int) -> bool:
+    def _wants_keyframe(self, keyframe: Keyframe, report: FrameReport) -> bool:
         if keyframe.first_inliers == 0:
-            self._keyframe = replace(keyframe, first_inliers=inliers)
-        few = inliers < self.config.keyframe_ratio * keyframe.first_inliers
-        return displacement > self.config.keyframe_px or few
+            self._keyframe = replace(keyframe, first_inliers=report.inliers)
+        few = report.inliers < self.config.keyframe_ratio * keyframe.first_inliers
+        return report.displacement_px > self.config.keyframe_px or few
 
     def _can_be_keyframe(self, frame: Frame) -> bool:
         """The depth or the right image of the keyframe carries the motion; other frames may lack it."""
@@ -228,17 +228,28 @@ class Odometry:
 
     def _as_keyframe(self, frame: Frame, features: Features, pose: Array) -> Keyframe:
         return Keyframe(
-            frame.timestamp, features, pose, np.full(features.mask.shape[1], np.nan),
+            frame.timestamp, frame.image, features, pose, np.full(features.mask.shape[1], np.nan),
             depth=frame.depth if self.mode == "rgbd" else None, right=frame.right if self.mode == "stereo" else None,
         )  # fmt: skip
 
     def _take_keyframe(self, candidate: Keyframe, report: FrameReport) -> FrameReport:
-        """Track against `candidate` from now on, unless the right image shows too few of its points."""
+        """Track against `candidate` from now on, unless it (in stereo mode, its right image) shows too few points."""
         candidate, report = self._with_stereo(candidate, report)
-        if self._stereo and np.isfinite(candidate.depths).sum() < self.config.min_inliers:
+        usable = np.isfinite(candidate.depths).sum() if self._stereo else candidate.features.mask.sum()
+        if usable < self.config.min_inliers:
             return report
         self._keyframe = candidate
+        if not self.extracts_every_frame:
+            self._carrier = KeypointCarrier(candidate.features, candidate.image)
         return replace(report, keyframe=True)
+
+    def _placed_carrier(self, keyframe: Keyframe, found: Correspondences, frame: Frame) -> KeypointCarrier | None:
+        """Carries on from a frame that was matched, unless the frame matched only what stood in for the keyframe."""
+        if self.extracts_every_frame or self._keyframe is None or keyframe.timestamp != self._keyframe.timestamp:
+            return None
+        carrier = KeypointCarrier(keyframe.features, keyframe.image)
+        carrier.place(found, frame.image)
+        return carrier
 
     def _with_stereo(self, keyframe: Keyframe, report: FrameReport) -> tuple[Keyframe, FrameReport]:
         """The keyframe with the depths its right image gives, where it has one that was not looked at yet."""
@@ -247,8 +258,7 @@ class Odometry:
         with self._extracting:
             started = time.perf_counter()
             depths = self._stereo.depths(keyframe.features, keyframe.right)
-        spent = report.ms.get("stereo", 0.0) + 1e3 * (time.perf_counter() - started)
-        return replace(keyframe, depths=depths, right=None), replace(report, ms={**report.ms, "stereo": spent})
+        return replace(keyframe, depths=depths, right=None), report.spent("stereo", started)
 
     def _accept(self, pose: Array, report: FrameReport) -> Array:
         self._last_pose, self._lost_in_a_row = pose, 0
@@ -259,6 +269,7 @@ class Odometry:
 
     def _lose(self, report: FrameReport, frame: Frame | None = None, features: Features | None = None) -> Array | None:
         self._lost_in_a_row += 1
+        self._carrier = None
         if frame is not None and features is not None and self._should_restart(frame, report):
             report = self._take_keyframe(self._as_keyframe(frame, features, self._last_pose), report)
             self._lost_in_a_row = 0 if report.keyframe else self._lost_in_a_row
@@ -268,8 +279,3 @@ class Odometry:
     def _should_restart(self, frame: Frame, report: FrameReport) -> bool:
         waited = self._lost_in_a_row >= self.config.reset_after
         return waited and report.keypoints >= self.config.min_inliers and self._can_be_keyframe(frame)
-
-    @staticmethod
-    def _timed(report: FrameReport, started: float, matched: float, reason: str) -> FrameReport:
-        ms = {**report.ms, "match": 1e3 * (matched - started), "pose": 1e3 * (time.perf_counter() - matched)}
-        return replace(report, ms=ms, reason=reason)

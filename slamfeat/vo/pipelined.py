@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from slamfeat.data import Sequence
 from slamfeat.data.prefetch import prefetch
 from slamfeat.types import Features, Frame
-from slamfeat.vo.odometry import FrameReport, Odometry
+from slamfeat.vo.odometry import Odometry
+from slamfeat.vo.report import FrameReport
 
 AHEAD = 2
 """Frames in front of a stage; more would only take memory, since the slowest stage sets the pace."""

@@ -17,8 +17,9 @@ from slamfeat.errors import InputError
 from slamfeat.eval import TrajectoryMetrics, evaluate
 from slamfeat.eval.alignment import Align
 from slamfeat.types import Trajectory
-from slamfeat.vo.odometry import FrameReport, Odometry
+from slamfeat.vo.odometry import Odometry
 from slamfeat.vo.pipelined import tracking
+from slamfeat.vo.report import FrameReport
 from slamfeat.vo.runfolder import plain
 
 log = logging.getLogger("slamfeat")
@@ -57,6 +58,11 @@ class RunResult:
     def fps(self) -> float:
         """Frames a second of wall time, reading included."""
         return len(self.reports) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def backbone_percent(self) -> float:
+        """Frames whose features were extracted, in percent of the frames read."""
+        return 100.0 * sum(report.extracted for report in self.reports) / max(len(self.reports), 1)
 
     @property
     def ms(self) -> dict[str, float]:
@@ -128,6 +134,7 @@ def summary(result: RunResult, sequence: str, odometry: Odometry, out: Path | No
         "tracked_percent": 100.0 * result.tracked / result.total,
         "skipped": len(result.skipped),
         "keyframes": sum(report.keyframe for report in result.reports),
+        "backbone_percent": result.backbone_percent,
         "align": metrics.align if metrics else None,
         "ate_rmse_m": metrics.ate_rmse_m if metrics else None,
         "rpe_trans_m": metrics.rpe_trans_m if metrics else None,

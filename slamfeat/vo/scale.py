@@ -10,7 +10,9 @@ import numpy as np
 from slamfeat.errors import InputError
 from slamfeat.geometry.se3 import Array
 from slamfeat.geometry.triangulate import triangulate
-from slamfeat.types import Trajectory
+from slamfeat.types import Camera, Trajectory
+from slamfeat.vo.keyframe import Correspondences, Keyframe
+from slamfeat.vo.motion import Motion
 
 _FIRST_LENGTH_PER_PX = 1 / 24.0
 """Sets the unit of a monocular trajectory: one unit for a default keyframe's displacement."""
@@ -46,6 +48,35 @@ class ScaleSource(Protocol):
 
     def length(self, step: Step) -> float | None:
         """Length of the translation from keyframe to frame, or None where it cannot be known."""
+
+
+def scaled_motion(
+    motion: Motion, keyframe: Keyframe, time: float, found: Correspondences, camera: Camera, source: ScaleSource
+) -> Array | None:
+    """The motion (4, 4) from keyframe to frame with the length `source` gives it; None where it gives none.
+
+    Args:
+        motion: estimated from `found`; a metric one keeps its length.
+        keyframe: where it starts.
+        time: of the frame, seconds.
+        found: the keyframe's keypoints in the frame.
+        camera: of both.
+        source: asked once.
+    """
+    if motion.metric:
+        return motion.pose
+    inliers = motion.inliers
+    step = Step(
+        keyframe.timestamp, time, motion.pose,
+        camera.normalize(found.points0[inliers]), camera.normalize(found.points1[inliers]),
+        keyframe.depths[found.slots[inliers]], found.displacement_px, motion.rotation_only,
+    )  # fmt: skip
+    length = source.length(step)
+    if length is None:
+        return None
+    scaled = motion.pose.copy()
+    scaled[:3, 3] *= length
+    return scaled
 
 
 class GroundTruthScale:

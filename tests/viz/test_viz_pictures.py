@@ -19,7 +19,7 @@ from slamfeat.viz.grid import pca_colors, plot_grid
 from slamfeat.viz.pairs import _side_by_side, _spread, plot_pair
 from slamfeat.viz.plots import plot_trajectory, title
 from slamfeat.viz.report import run_report
-from slamfeat.vo.odometry import FrameReport
+from slamfeat.vo.report import FrameReport
 
 ROW: dict[str, Any] = {
     "sequence": "fr1 <rpy>", "frontend": "default", "mode": "mono", "scale": "propagated", "align": "sim3",
