@@ -99,8 +99,8 @@ class TokenCache:
         """Wrap `backbone`."""
         self._backbone = backbone
         self._tokens: dict[tuple[Any, ...], list[Tensor]] = {}
-        self.patch_size, self.depth, self.name, self.device = (
-            backbone.patch_size, backbone.depth, backbone.name, backbone.device,
+        self.patch_size, self.depth, self.name, self.device, self.dtype = (
+            backbone.patch_size, backbone.depth, backbone.name, backbone.device, backbone.dtype,
         )  # fmt: skip
 
     def normalize(self, image: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ def main() -> None:
             continue
         frontend: FeatureFrontend
         if settings == "default":
-            frontend = Frontend.from_pretrained("default", dtype=dtype)
+            frontend = Frontend.from_pretrained("default", engine="torch", precision="bf16" if given.bf16 else "fp32")
         elif isinstance(settings, str):
             frontend = OpenCVFrontend(settings)
         else:

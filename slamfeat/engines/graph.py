@@ -92,5 +92,6 @@ class _Graph(nn.Module):
         self.backbone, self.layers = backbone, layers
 
     def forward(self, images: Tensor, tables: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """See `load_graph`."""
         grids = self.backbone.intermediate(self.backbone.normalize(images), self.layers, tables)
         return tuple(grid.flatten(2).transpose(1, 2) for grid in grids)

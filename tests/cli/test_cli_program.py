@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import re
@@ -136,6 +137,42 @@ def test_doctor_states_facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert facts["weights folder"] == str(tmp_path / "weights")
     text = cli("doctor").stdout
     assert "• " in text and facts["cpu"] in text
+
+
+def test_doctor_says_which_engine_runs_and_what_would_be_faster(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from slamfeat.cli import doctor
+
+    monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    facts, advice = doctor.examine()
+    assert re.match(r"(torch|onnx) (fp32|bf16): openvino is not installed", facts["engine"])
+    assert any('pip install "slamfeat[openvino]"' in line for line in advice)
+    assert facts["engine folder"] == f"{tmp_path / 'engines'}, 0 MB"
+    monkeypatch.undo()
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    pytest.importorskip("nncf", reason="nncf is not installed")
+    facts, advice = doctor.examine()
+    assert facts["engine"].startswith("openvino int8")
+    assert not any("openvino" in line for line in advice)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_building_an_engine_is_told_on_a_terminal(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from slamfeat.cli import main
+    from slamfeat.cli.common import messages
+
+    monkeypatch.setattr(messages, "_force_terminal", terminal)
+    with main._warnings_in_one_line():
+        logging.getLogger("slamfeat.engines").info("preparing the backbone")
+        logging.getLogger("another.library").info("chatter")
+        logging.getLogger("another.library").warning("trouble")
+    shown = capsys.readouterr().err
+    assert ("preparing the backbone" in shown) == terminal
+    assert "chatter" not in shown and "warning: trouble" in shown
 
 
 def test_doctor_says_how_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
