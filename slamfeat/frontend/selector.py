@@ -143,7 +143,8 @@ def _gradient(gray: NDArray[np.uint8], sigma: float) -> NDArray[np.float32]:
         cv2.Sobel(smooth, cv2.CV_32F, dx, dy, scale=1 / (8 * 255), borderType=cv2.BORDER_REPLICATE)
         for dx, dy in ((1, 0), (0, 1))
     )
-    return np.asarray(cv2.magnitude(gx, gy), dtype=np.float32)
+    # Not cv2.magnitude: its last bit depends on where in memory the arrays lie, and equal images would differ.
+    return np.asarray(np.sqrt(gx * gx + gy * gy), dtype=np.float32)
 
 
 def parabola_offset(response: Tensor, points: Tensor) -> Tensor:
