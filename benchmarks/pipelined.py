@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +26,33 @@ from slamfeat.eval import markdown_table
 from slamfeat.files import write_text
 from slamfeat.frontend import Frontend
 from slamfeat.vo.config import OdometryConfig
+from slamfeat.vo.pipeline import build_frontend, load_pipeline
 from slamfeat.vo.run import RunResult, run_odometry
 from slamfeat.vo.setup import build_odometry, choose_mode
 
 WAYS = {"serial": False, "pipelined": True}
 
 
-def run_once(frontend: Frontend, sequence: Sequence, mode: str, pipelined: bool) -> RunResult:
+def run_once(frontend: Frontend, config: OdometryConfig, sequence: Sequence, mode: str, pipelined: bool) -> RunResult:
     """One run over all frames with a fresh odometry."""
     chosen = choose_mode(mode, sequence)
     view = sequence.for_mode(chosen)
-    odometry = build_odometry(frontend, view, chosen, "auto", OdometryConfig(pipelined=pipelined))
+    odometry = build_odometry(frontend, view, chosen, "auto", replace(config, pipelined=pipelined))
     return run_odometry(view, odometry, "none")
 
 
-def measure(frontend: Frontend, sequence: Sequence, mode: str, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    frontend: Frontend, config: OdometryConfig, sequence: Sequence, mode: str, rounds: int
+) -> list[dict[str, Any]]:
     """A row a way: FPS, milliseconds a frame and a stage, speed against serial."""
     console = Console(stderr=True)
-    reference = run_once(frontend, sequence[:10], mode, pipelined=False)
+    reference = run_once(frontend, config, sequence[:10], mode, pipelined=False)
     fps: dict[str, list[float]] = {way: [] for way in WAYS}
     stages: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for number in range(rounds):
         poses = []
         for way in list(WAYS) if number % 2 == 0 else list(WAYS)[::-1]:
-            result = run_once(frontend, sequence, mode, WAYS[way])
+            result = run_once(frontend, config, sequence, mode, WAYS[way])
             fps[way].append(result.fps)
             stages[way].append(result.ms)
             poses.append(result.trajectory.poses)
@@ -72,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="a sequence")
     parser.add_argument("--mode", default="mono", help="mono, rgbd or stereo")
-    parser.add_argument("--weights", default="default")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="as of slamfeat run")
     parser.add_argument("--stop", type=int, help="frames to use")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="of torch; left out, torch's own choice")
@@ -81,7 +85,8 @@ def main() -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     sequence = open_sequence(given.data)[: given.stop]
-    rows = measure(Frontend.from_pretrained(given.weights), sequence, given.mode, given.rounds)
+    config = load_pipeline(None, given.settings)
+    rows = measure(build_frontend(config), config.vo, sequence, given.mode, given.rounds)
     facts = header("python -m benchmarks.pipelined " + " ".join(sys.argv[1:]))
     facts["data"] = f"{sequence.name}, {len(sequence)} frames, {given.mode}, {given.rounds} rounds"
     shown = [{key: f"{value:.2f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
