@@ -65,6 +65,7 @@ class _Image:
 
     @property
     def size(self) -> tuple[int, int] | None:
+        """(W, H) pixels; None where it was not read."""
         return None if self.pixels is None else (self.pixels.shape[1], self.pixels.shape[0])
 
 
