@@ -11,7 +11,7 @@
 namespace {
 
 struct Features {
-    ov::Tensor keypoints, descriptors, mask;
+    ov::Tensor keypoints, descriptors, mask, tokens;
 };
 
 Features extract(ov::CompiledModel& frontend, const Image& image) {
@@ -21,7 +21,8 @@ Features extract(ov::CompiledModel& frontend, const Image& image) {
     auto request = frontend.create_infer_request();
     request.set_tensor("image", input);
     request.infer();
-    return {request.get_tensor("keypoints"), request.get_tensor("descriptors"), request.get_tensor("mask")};
+    return {request.get_tensor("keypoints"), request.get_tensor("descriptors"), request.get_tensor("mask"),
+            request.get_tensor("tokens")};
 }
 
 }  // namespace
@@ -41,9 +42,11 @@ int main(int argc, char** argv) try {
     request.set_tensor("keypoints0", first.keypoints);
     request.set_tensor("descriptors0", first.descriptors);
     request.set_tensor("mask0", first.mask);
+    request.set_tensor("tokens0", first.tokens);
     request.set_tensor("keypoints1", second.keypoints);
     request.set_tensor("descriptors1", second.descriptors);
     request.set_tensor("mask1", second.mask);
+    request.set_tensor("tokens1", second.tokens);
     request.infer();
     const auto found = request.get_tensor("indices0"), quality = request.get_tensor("scores");
     const auto* indices = found.data<std::int64_t>();

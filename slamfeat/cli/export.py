@@ -23,7 +23,8 @@ COLUMNS = {
     "graph": "graph", "weights": "weights", "licence": "licence of the weights", "size": "image size",
     "keypoints": "keypoints", "opset": "ONNX opset", "megabytes": "MB", "checked_with": "checked with",
     "tokens_max_abs": "tokens, largest difference", "tokens_min_cosine": "tokens, least cosine",
-    "keypoints_equal": "keypoints equal to 0.01 px", "descriptors_min_cosine": "descriptors, least cosine",
+    "keypoints_equal": "keypoints equal to 0.01 px", "keypoints_within_1px": "keypoints equal to 1 px",
+    "descriptors_min_cosine": "descriptors, least cosine",
     "matches_equal": "matches equal", "scores_max_abs": "scores, largest difference", "out": "out",
 }  # fmt: skip
 _CHECK_FRAMES = (0, 4)
@@ -85,14 +86,13 @@ def _export(part: Part, frontend: Frontend, images: Tensor, keypoints: int, out:
     from slamfeat.engines.libraries import version
     from slamfeat.export import onnx
 
-    row: dict[str, Any] = {"graph": str(part)}
+    row: dict[str, Any] = {"graph": str(part), "size": "x".join(map(str, images.shape[:1:-1]))}
     if part is Part.MATCHER:
         features = frontend.extract(images, keypoints), frontend.extract(images.flip(0), keypoints)
         figures = onnx.export_matcher(frontend, *features, out)
     else:
         known = BACKBONES.get(frontend.backbone.name)
         row |= {"weights": frontend.name, "licence": known.licence if known else None}
-        row["size"] = "x".join(map(str, images.shape[:1:-1]))
         figures = (
             onnx.export_backbone(frontend, images, out)
             if part is Part.BACKBONE

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,13 +21,14 @@ from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.descriptor import token_grid
 from slamfeat.frontend.frontend import Frontend
 from slamfeat.frontend.matching import descriptor_matches
+from slamfeat.frontend.pixels import interpolation
 from slamfeat.frontend.selector import select_keypoints
-from slamfeat.image import FitPolicy, plan_fit, resize, to_gray
-from slamfeat.types import Features, PixelMap
+from slamfeat.image import FitPolicy, plan_fit
+from slamfeat.types import Features, PatchGrid, PixelMap
 
 
 class Graph(nn.Module):
-    """A traceable module with names for what goes in and comes out."""
+    """A traceable module; `inputs` and `outputs` name what goes into and comes out of `forward(*inputs)`, in order."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -57,8 +59,9 @@ class BackboneGraph(Graph):
         self.backbone, self.layers = frontend.backbone, list(frontend.layers)
         self.outputs = ("tokens",) if len(self.layers) == 1 else tuple(f"tokens_{layer}" for layer in self.layers)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
+        (image,) = inputs
         return tuple(self.backbone.intermediate(self.backbone.normalize(image), self.layers))
 
 
@@ -98,73 +101,71 @@ class FrontendGraph(Graph):
         inside[..., : size[1], : size[0]] = True
         self.register_buffer("allowed", inside if self.policy == "pad" else None)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
-        fitted = self.fit(image)
+        (image,) = inputs
+        # As `slamfeat.frontend.pixels` does with 8-bit images: whole grey levels after every step, held in floats,
+        # because TensorRT has no uint8 inside.
+        colours = (image * 255).round()
+        grey = _grey(colours)
         points, scores, mask = select_keypoints(
-            _grey_levels(fitted) / 255,
-            self.frontend.cell,
-            self.num_keypoints,
-            self.frontend.config.selector,
-            self.allowed,
+            self.fit(grey) / 255, self.frontend.cell, self.num_keypoints, self.frontend.config.selector, self.allowed
         )
         keypoints = self.to_fitted.inverse().apply(points) * mask[..., None]
-        grid = token_grid(self.engine, self.shrink(fitted), self.to_small, self.frontend.config.center)
-        descriptors = self.frontend._descriptors(grid, _grey_levels(image), keypoints)
+        small = self.shrink(self.fit(colours)) / 255
+        grid = token_grid(self.engine, small, self.to_small, self.frontend.config.center)
+        descriptors = self.frontend._descriptors(grid, grey, keypoints)
         return keypoints, scores, descriptors * mask[..., None], mask, grid.tokens
 
 
 class MatcherGraph(Graph):
     """Descriptor matching: two sets of K slots in, the index (B, K) of each one's match (-1: none) and a score out.
 
-    The keypoints (B, K, 2) are only looked at where `matcher.radius` is set.
+    The grids' tokens (B, C, h, w) are inputs where `matcher.gate` is below 1. The keypoints (B, K, 2) are looked at for
+    the gate and for `matcher.radius`.
 
     Args:
         config: how features are described and matched; nothing is refined.
+        grids: of features like those that will be matched, for the map from their images to cells.
 
     Raises:
-        ConfigError: a method or gate that needs more than descriptors.
+        ConfigError: a method that needs more.
     """
 
-    inputs = ("keypoints0", "descriptors0", "mask0", "keypoints1", "descriptors1", "mask1")
     outputs = ("indices0", "scores")
 
-    def __init__(self, config: FrontendConfig) -> None:
+    def __init__(self, config: FrontendConfig, grids: tuple[PatchGrid, PatchGrid]) -> None:
         super().__init__()
-        matcher = config.matcher
-        if matcher.method == "guided":
-            raise ConfigError("matcher.method=guided looks at the whole grid; export mutual or dual_softmax")
-        if config.local == "none" or config.local_weight == 0:
-            # The descriptors are the tokens: whoever is most alike is within the gate.
-            matcher = replace(matcher, gate=1.0)
-        elif config.local_weight == 1 and matcher.gate < 1:
-            raise ConfigError(
-                "frontend.local_weight=1 leaves no tokens in the descriptors to gate by; set frontend.matcher.gate=1"
-            )
-        self.config = replace(config, matcher=matcher)
+        if config.matcher.method == "guided":
+            raise ConfigError("matcher.method=guided looks tokens up one by one; export mutual or dual_softmax")
+        self.config, self.grids = config, grids
+        self.gated = config.matcher.gate < 1
+        parts = ("keypoints", "descriptors", "mask", *(("tokens",) if self.gated else ()))
+        self.inputs = tuple(f"{part}{image}" for image in (0, 1) for part in parts)
 
-    def forward(
-        self, keypoints0: Tensor, descriptors0: Tensor, mask0: Tensor,
-        keypoints1: Tensor, descriptors1: Tensor, mask1: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
-        features0, features1 = _features(keypoints0, descriptors0, mask0), _features(keypoints1, descriptors1, mask1)
+        half = len(self.inputs) // 2
+        features0 = self._features(inputs[:half], self.grids[0])
+        features1 = self._features(inputs[half:], self.grids[1])
         indices, scores = descriptor_matches(features0, features1, self.config)
         return indices, scores * (indices >= 0)
 
+    def _features(self, inputs: tuple[Tensor, ...], grid: PatchGrid) -> Features:
+        keypoints, descriptors, mask = inputs[:3]
+        unused = mask.new_zeros(mask.shape[0], 2, dtype=torch.long)
+        tokens = replace(grid, tokens=inputs[3]) if self.gated else None
+        return Features(keypoints, mask.to(keypoints.dtype), descriptors, mask, image_size=unused, grid=tokens)
 
-def _features(keypoints: Tensor, descriptors: Tensor, mask: Tensor) -> Features:
-    unused = mask.new_zeros(mask.shape[0], 2, dtype=torch.long)
-    return Features(keypoints, mask.to(keypoints.dtype), descriptors, mask, image_size=unused)
 
-
-def _grey_levels(image: Tensor) -> Tensor:
-    """(B, 1, H, W) whole numbers 0..255 as floats: what uint8 holds, without a type that TensorRT lacks."""
-    return (to_gray(image) * 255).round()
+def _grey(colours: Tensor) -> Tensor:
+    """Luma (B, 1, H, W) of grey levels (B, 3, H, W) in OpenCV's integer arithmetic; floats hold it exactly."""
+    weights = colours.new_tensor([9798.0, 19235.0, 3735.0]).view(1, 3, 1, 1) / 2**15
+    return ((colours * weights).sum(1, keepdim=True) + 0.5).floor()
 
 
 class _Fit(nn.Module):
-    """`fit_to_patch` for one size."""
+    """`fit_to_patch` for one size; grey levels (B, C, H, W) in and out."""
 
     def __init__(self, size: tuple[int, int], fitted: tuple[int, int], to_fitted: PixelMap, policy: FitPolicy) -> None:
         super().__init__()
@@ -173,36 +174,40 @@ class _Fit(nn.Module):
         self.pad = (0, fitted[0] - size[0], 0, fitted[1] - size[1])
         self.resample = _Resample(size, fitted if policy == "resize" else size)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, levels: Tensor) -> Tensor:
+        """See the class."""
         if self.policy == "pad":
-            return F.pad(image, self.pad, mode="replicate")
+            return F.pad(levels, self.pad, mode="replicate")
         if self.policy == "resize":
-            return cast(Tensor, self.resample(image))
+            return cast(Tensor, self.resample(levels))
         (left, top), (width, height) = self.corner, self.fitted
-        return image[..., top : top + height, left : left + width]
+        return levels[..., top : top + height, left : left + width]
 
 
 class _Resample(nn.Module):
-    """`slamfeat.image.resize` as two matrix products: TensorRT and others know no antialiased resizing."""
+    """OpenCV's resizing of 8-bit images, as two matrix products on grey levels."""
 
     def __init__(self, source: tuple[int, int], target: tuple[int, int]) -> None:
         super().__init__()
         self.same = source == target
         if not self.same:
-            # Resizing one side of the identity leaves the weights of that side.
-            self.register_buffer("columns", _resized_identity(source[0], target[0]))
-            self.register_buffer("rows", _resized_identity(source[1], target[1]))
+            mode = interpolation(source, target)
+            self.register_buffer("columns", _weights(source[0], target[0], mode))
+            self.register_buffer("rows", _weights(source[1], target[1], mode))
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, levels: Tensor) -> Tensor:
+        """See the class."""
         if self.same:
-            return image
+            return levels
         # All planes in one dimension: OpenVINO 2026.4 fuses the product of 4-D tensors with the normalisation after it,
         # and then refuses its own result.
         rows, columns = cast(Tensor, self.rows), cast(Tensor, self.columns)
-        planes = rows @ (image.flatten(0, 1) @ columns.T)
-        return planes.view(-1, image.shape[1], rows.shape[0], columns.shape[0])
+        planes = rows @ (levels.flatten(0, 1) @ columns.T)
+        return (planes + 0.5).floor().view(-1, levels.shape[1], rows.shape[0], columns.shape[0])
 
 
-def _resized_identity(source: int, target: int) -> Tensor:
-    """(target, source): each row the weights of one pixel of the result."""
-    return resize(torch.eye(source)[None, None], (source, target))[0][0, 0]
+def _weights(source: int, target: int, mode: int) -> Tensor:
+    """(target, source): how much of each pixel goes into each of the result; what resizing makes of the identity."""
+    import cv2
+
+    return torch.from_numpy(cv2.resize(np.eye(source, dtype=np.float32), (source, target), interpolation=mode))

@@ -66,7 +66,8 @@ def export_frontend(frontend: Frontend, images: Tensor, num_keypoints: int, out:
     _eager(graph, images)
     features = Frontend(frontend.backbone, frontend.config).extract(images, num_keypoints)
     assert features.grid is not None  # extract always gives one
-    expected = {**_tensors(features), "scores": features.scores, "tokens": features.grid.tokens}
+    values = (features.keypoints, features.scores, features.descriptors, features.mask, features.grid.tokens)
+    expected = dict(zip(graph.outputs, values, strict=True))
     about = {**_about(frontend, images), "keypoints": str(num_keypoints)}
     return _export(graph, [images], out, about, lambda found: compare_features(found, expected))
 
@@ -82,13 +83,15 @@ def export_matcher(frontend: Frontend, features0: Features, features1: Features,
     Returns, raises:
         As `export_backbone`.
     """
-    graph = MatcherGraph(frontend.config)
-    inputs = [*_tensors(features0).values(), *_tensors(features1).values()]
+    assert features0.grid is not None and features1.grid is not None  # extract always gives them
+    graph = MatcherGraph(frontend.config, (features0.grid, features1.grid))
+    inputs = [value for features in (features0, features1) for value in _tensors(features, graph.gated)]
     plain = Frontend(frontend.backbone, replace(frontend.config, refine=RefineConfig(method="none")))
     matches = plain.match(features0, features1)
     expected = {"indices0": matches.indices, "scores": matches.scores}
-    slots = f"{features0.mask.shape[1]} {features1.mask.shape[1]}"
-    about = {"keypoints": slots, "config": json.dumps(to_dict(frontend.config))}
+    sizes = ["x".join(str(int(side)) for side in features.image_size[0]) for features in (features0, features1)]
+    slots = [str(features.mask.shape[1]) for features in (features0, features1)]
+    about = {"keypoints": " ".join(slots), "size": " ".join(sizes), "config": json.dumps(to_dict(frontend.config))}
     return _export(graph, inputs, out, about, lambda found: compare_matches(found, expected))
 
 
@@ -108,7 +111,7 @@ def _export(graph: Graph, inputs: Sequence[Tensor], out: Path, about: dict[str, 
 
 def _trace(graph: Graph, inputs: tuple[Tensor, ...]) -> Any:
     shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs)
-    exported = torch.export.export(graph.eval(), inputs, dynamic_shapes=shapes, strict=False)
+    exported = torch.export.export(graph.eval(), inputs, dynamic_shapes=(shapes,), strict=False)
     program = torch.onnx.export(
         exported.run_decompositions(decompositions()), dynamo=True, opset_version=OPSET, verbose=False,
         input_names=list(graph.inputs), output_names=list(graph.outputs),
@@ -162,5 +165,7 @@ def _size(images: Tensor) -> tuple[int, int]:
     return int(images.shape[-1]), int(images.shape[-2])
 
 
-def _tensors(features: Features) -> dict[str, Tensor]:
-    return {"keypoints": features.keypoints, "descriptors": features.descriptors, "mask": features.mask}
+def _tensors(features: Features, with_tokens: bool) -> list[Tensor]:
+    assert features.grid is not None
+    tokens = [features.grid.tokens] if with_tokens else []
+    return [features.keypoints, features.descriptors, features.mask, *tokens]

@@ -17,11 +17,8 @@ from slamfeat.errors import OutputError
 Figures = dict[str, float]
 _SAME_PX = 0.01
 _LEAST_COSINE = 0.999
-_LEAST_SHARE = 0.98  # peaks that are equal up to rounding may change places
-# Where the processor has bfloat16, torch compares tokens in it and the graph does not: scores differ by up to its step,
-# and a pair on the edge of the gate may fall to either side.
-_LEAST_MATCHES = 0.95
-_BFLOAT16_STEP = 2.0**-8
+_LEAST_SHARE = 0.97  # peaks that are equal up to rounding may change places
+_LARGEST_SCORE_DIFFERENCE = 1e-3
 
 
 def run(path: Path, names: Sequence[str], inputs: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -52,12 +49,16 @@ def compare_tokens(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
 
 
 def compare_features(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Figures:
-    """Share of keypoints that are the same to 0.01 px, and the least cosine of their descriptors and of the tokens.
+    """Share of keypoints that are the same to 0.01 px and to 1 px, and the least cosine of the former's descriptors and
+    of the tokens.
+
+    They agree when those within 1 px do: where OpenCV enlarges the image (fit=resize), its fixed-point interpolation
+    is a grey level off here and there, which moves sub-pixel peaks.
 
     Raises:
         OutputError: they do not agree.
     """
-    same = total = 0
+    same = near = total = 0
     cosine = 1.0
     for b, mask in enumerate(expected["mask"]):
         points0, points1 = expected["keypoints"][b, mask], found["keypoints"][b, found["mask"][b]]
@@ -70,14 +71,16 @@ def compare_features(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
             expected["descriptors"][b, mask], found["descriptors"][b, found["mask"][b]][index], dim=1
         )[nearest <= _SAME_PX]
         same += len(alike)
+        near += int((nearest <= 1).sum())
         cosine = min(cosine, float(alike.min())) if len(alike) else cosine
     figures = {
         "keypoints_equal": same / total if total else 1.0,
+        "keypoints_within_1px": near / total if total else 1.0,
         "descriptors_min_cosine": cosine,
         "tokens_min_cosine": float(F.cosine_similarity(found["tokens"], expected["tokens"], dim=1).min()),
     }
     least = min(figures["descriptors_min_cosine"], figures["tokens_min_cosine"])
-    return _agreeing(figures, figures["keypoints_equal"] >= _LEAST_SHARE and least >= _LEAST_COSINE)
+    return _agreeing(figures, figures["keypoints_within_1px"] >= _LEAST_SHARE and least >= _LEAST_COSINE)
 
 
 def compare_matches(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Figures:
@@ -89,9 +92,8 @@ def compare_matches(found: Mapping[str, Tensor], expected: Mapping[str, Tensor])
     same = found["indices0"] == expected["indices0"]
     difference = ((found["scores"] - expected["scores"]).abs() * same).max()
     figures = {"matches_equal": float(same.float().mean()), "scores_max_abs": float(difference)}
-    return _agreeing(
-        figures, figures["matches_equal"] >= _LEAST_MATCHES and figures["scores_max_abs"] <= _BFLOAT16_STEP
-    )
+    close = figures["scores_max_abs"] <= _LARGEST_SCORE_DIFFERENCE
+    return _agreeing(figures, figures["matches_equal"] >= _LEAST_SHARE and close)
 
 
 def _agreeing(figures: Figures, agrees: bool) -> Figures:

@@ -12,12 +12,23 @@ from torch import Tensor
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """A table for `ExportedProgram.run_decompositions`."""
     aten = torch.ops.aten
-    return {aten.argsort.stable: stable_argsort, aten.max_pool2d_with_indices.default: max_of_cells}
+    return {
+        aten.argsort.stable: stable_argsort,
+        aten.kthvalue.default: kth_smallest,
+        aten.max_pool2d_with_indices.default: max_of_cells,
+    }
 
 
 def stable_argsort(values: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
     """Sort by `topk`: ONNX promises that of equal values the one that comes first stays first (torch does not)."""
     return torch.topk(values, values.shape[dim], dim, largest=descending, sorted=True).indices
+
+
+def kth_smallest(values: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """`torch.kthvalue` by the largest values: the share that is asked for is a small one at that end."""
+    top = torch.topk(values, values.shape[dim] - k + 1, dim, largest=True, sorted=True)
+    last = (one.narrow(dim, values.shape[dim] - k, 1) for one in (top.values, top.indices))
+    return tuple(last) if keepdim else tuple(one.squeeze(dim) for one in last)
 
 
 def max_of_cells(

@@ -147,5 +147,13 @@ def _resample(image: Bytes, size: tuple[int, int]) -> Bytes:
 
     if (image.shape[1], image.shape[0]) == size:
         return image
-    shrinks = size[0] <= image.shape[1] and size[1] <= image.shape[0]
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8)
+    mode = interpolation((image.shape[1], image.shape[0]), size)
+    return np.asarray(cv2.resize(image, size, interpolation=mode), np.uint8)
+
+
+def interpolation(source: tuple[int, int], target: tuple[int, int]) -> int:
+    """OpenCV's constant for resampling from one size (W, H) to another."""
+    import cv2
+
+    shrinks = target[0] <= source[0] and target[1] <= source[1]
+    return cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

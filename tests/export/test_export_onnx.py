@@ -35,7 +35,7 @@ ARCHITECTURES = {
     "dinov3": Architecture(48, 2, 3, patch_size=16, registers=4, position="rope", ffn="swiglu", ffn_ratio=6.0),
 }
 SLOTS = 256
-MATCHER_INPUTS = ("keypoints0", "descriptors0", "mask0", "keypoints1", "descriptors1", "mask1")
+MATCHER_INPUTS = [f"{part}{image}" for image in (0, 1) for part in ("keypoints", "descriptors", "mask", "tokens")]
 
 
 def backbone(name: str = "dinov2") -> Backbone:
@@ -53,7 +53,7 @@ def frames(sample: Path, size: tuple[int, int], *numbers: int) -> Tensor:
 
 
 def matcher_inputs(*sets: Features) -> list[Tensor]:
-    return [value for f in sets for value in (f.keypoints, f.descriptors, f.mask)]
+    return [value for f in sets if f.grid for value in (f.keypoints, f.descriptors, f.mask, f.grid.tokens)]
 
 
 @pytest.fixture(scope="module")
@@ -103,19 +103,24 @@ def test_frontend(frontend: Frontend, frontend_file: Path, sample: Path, numbers
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "size"),
     [
-        FrontendConfig(fit="pad", local="none", sampling="floor"),
-        FrontendConfig(
-            fit="resize", center=False, cell=20, selector=SelectorConfig(saliency="shi_tomasi", coverage=0, splits=2)
+        (FrontendConfig(fit="pad", local="none", sampling="floor"), (300, 220)),
+        (
+            FrontendConfig(
+                fit="resize", center=False, selector=SelectorConfig(saliency="shi_tomasi", coverage=0, splits=2)
+            ),
+            (290, 230),
         ),
     ],
     ids=["pad", "resize"],
 )
-def test_frontend_with_other_settings(config: FrontendConfig, sample: Path, tmp_path: Path) -> None:
+def test_frontend_with_other_settings(
+    config: FrontendConfig, size: tuple[int, int], sample: Path, tmp_path: Path
+) -> None:
     one, out = Frontend(backbone(), config), tmp_path / "frontend.onnx"
-    exporting.export_frontend(one, frames(sample, (300, 220), 0, 4), SLOTS, out)
-    images = frames(sample, (300, 220), 30, 40)
+    exporting.export_frontend(one, frames(sample, size, 0, 4), SLOTS, out)
+    images = frames(sample, size, 30, 40)
     assert_same_features(run(out, ["image"], [images]), one.extract(images, SLOTS))
 
 
@@ -144,10 +149,7 @@ def test_openvino_reads_the_frontend(frontend: Frontend, frontend_file: Path, sa
     [MatcherConfig(), MatcherConfig(method="dual_softmax", radius=40.0, gate=0.5, min_similarity=0.3)],
     ids=["mutual", "dual_softmax"],
 )
-def test_matcher(
-    matcher: MatcherConfig, frontend: Frontend, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("slamfeat.frontend.matching.cpu_has_bfloat16", lambda: False)
+def test_matcher(matcher: MatcherConfig, frontend: Frontend, sample: Path, tmp_path: Path) -> None:
     one, out = Frontend(frontend.backbone, replace(frontend.config, matcher=matcher)), tmp_path / "matcher.onnx"
     sets = [one.extract(frames(sample, (300, 220), *n), SLOTS) for n in ((0, 4), (2, 6))]
     exporting.export_matcher(one, *sets, out)
@@ -163,11 +165,18 @@ def test_matcher(
     torch.testing.assert_close(found["scores"][agreeing], expected.scores[agreeing], atol=1e-4, rtol=0)
 
 
-def test_matcher_of_tokens_alone(sample: Path, tmp_path: Path) -> None:
-    one = Frontend(backbone(), FrontendConfig(local="none", refine=RefineConfig(method="none")))
+def test_matcher_without_gate_takes_no_tokens(frontend: Frontend, sample: Path, tmp_path: Path) -> None:
+    one, out = (
+        Frontend(frontend.backbone, replace(frontend.config, matcher=MatcherConfig(gate=1.0))),
+        tmp_path / "m.onnx",
+    )
     sets = [one.extract(frames(sample, (300, 220), *n), SLOTS) for n in ((0, 4), (2, 6))]
-    figures = exporting.export_matcher(one, *sets, tmp_path / "matcher.onnx")
-    assert figures is not None and figures["matches_equal"] > 0.95
+    figures = exporting.export_matcher(one, *sets, out)
+    assert figures is not None and figures["matches_equal"] > 0.99
+    few = [
+        (name, value) for name, value in zip(MATCHER_INPUTS, matcher_inputs(*sets), strict=True) if "tok" not in name
+    ]
+    assert torch.equal(run(out, *zip(*few, strict=True))["indices0"], one.match(*sets).indices)
 
 
 def test_what_cannot_be_a_graph_is_said(frontend: Frontend, sample: Path, tmp_path: Path) -> None:
@@ -175,14 +184,9 @@ def test_what_cannot_be_a_graph_is_said(frontend: Frontend, sample: Path, tmp_pa
     with pytest.raises(ConfigError, match=r"300x220.*whole patches of 14.*--size 294x224"):
         exporting.export_backbone(frontend, images, out)
     features = frontend.extract(images, SLOTS)
-    for changes, reason in (
-        ({"matcher": MatcherConfig(method="guided")}, "guided"),
-        ({"local_weight": 1.0}, "gate"),
-    ):
-        with pytest.raises(ConfigError, match=reason):
-            exporting.export_matcher(
-                Frontend(frontend.backbone, replace(frontend.config, **changes)), features, features, out
-            )
+    guided = Frontend(frontend.backbone, replace(frontend.config, matcher=MatcherConfig(method="guided")))
+    with pytest.raises(ConfigError, match="guided"):
+        exporting.export_matcher(guided, features, features, out)
     half = Frontend(backbone().bfloat16().freeze(), frontend.config)
     with pytest.raises(ConfigError, match="float32"):
         exporting.export_backbone(half, frames(sample, (126, 98), 0, 4), out)

@@ -33,7 +33,7 @@ def test_the_verb_writes_a_checked_file_and_is_quiet(tmp_path: Path) -> None:
     done = export(tmp_path, "matcher", "--size", "280x196", "--keypoints", "64", "--out", "m.onnx", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     row = json.loads(done.stdout)
-    assert row["keypoints"] == 64 and row["matches_equal"] >= 0.95
+    assert row["keypoints"] == 64 and row["matches_equal"] >= 0.98
     assert row["checked_with"].startswith("ONNX Runtime ")
     assert (tmp_path / row["out"]).stat().st_size == pytest.approx(row["megabytes"] * 1e6)
 
@@ -74,8 +74,7 @@ def test_the_openvino_example_finds_the_matches(sample: Path, tmp_path: Path) ->
     points0, points1, _ = frontend.match(*(frontend.extract(picture, slots) for picture in pictures)).numpy()
     expected = np.column_stack([points0, points1])
     near = np.abs(found[:, None, :4] - expected).max(2).min(0) < 0.05
-    # The arrays take the way of 8-bit pixels, whose smaller image differs by less than a grey level.
-    assert len(expected) > 50 and near.mean() > 0.9
+    assert len(expected) > 50 and len(found) == len(expected) and near.mean() > 0.98
 
 
 def _compile(folder: Path) -> Path:
