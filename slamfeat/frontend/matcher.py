@@ -16,7 +16,6 @@ from slamfeat.types import PatchGrid
 
 MatchMethod = Literal["guided", "mutual", "dual_softmax"]
 NEVER = -1e4
-_SAMPLE = 128
 
 
 @dataclass
@@ -31,7 +30,7 @@ class MatcherConfig:
             their own image, so this is a limit on the displacement.
         min_similarity: least cosine similarity of a match.
         temperature: of the dual softmax.
-        gate: share of the other image's keypoints whose tokens are most alike that may be matched; 1 for all.
+        gate: share of the other image's cells whose tokens are most alike where a match may lie; 1 for all.
             Descriptors decide among them.
         neighbours: matched keypoints around an unmatched one whose median displacement is where the refiner looks for
             it ("guided": which also replaces a token's own displacement); 1 for none.
@@ -77,39 +76,56 @@ def dual_softmax(similarity: Tensor, temperature: float) -> Tensor:
     return scaled.softmax(2) * scaled.softmax(1)
 
 
-def forbid(similarity: Tensor, mask0: Tensor, mask1: Tensor, points0: Tensor, points1: Tensor, radius: float) -> Tensor:
-    """Similarity with empty slots, and pairs further apart than `radius` (0: no limit), set to never match."""
-    if radius > 0:
-        similarity = similarity.masked_fill(torch.cdist(points0, points1) > radius, NEVER)
-    return similarity.masked_fill(~mask0[:, :, None], NEVER).masked_fill(~mask1[:, None], NEVER)
+def forbid(similarity: Tensor, points0: Tensor, points1: Tensor, radius: float) -> Tensor:
+    """Similarity with pairs further apart than `radius` (0: no limit) set to never match."""
+    if radius <= 0:
+        return similarity
+    return similarity.masked_fill(torch.cdist(points0, points1) > radius, NEVER)
 
 
-def too_different(alike: Tensor, mask0: Tensor, mask1: Tensor, share: float) -> Tensor:
-    """Pairs of which either is not among the `share` of the other image's keypoints most alike in tokens.
+def token_gate(
+    grid0: PatchGrid, grid1: PatchGrid, points0: Tensor, points1: Tensor, mask0: Tensor, mask1: Tensor, share: float
+) -> Tensor:
+    """Pairs of keypoints that may match: each lies in one of the other's cells most alike in tokens.
+
+    Cells are compared, not keypoints: there are far fewer of them, and their order is a coarse guide anyway.
 
     Args:
-        alike: (B, K0, K1) cosine similarity of the tokens.
-        mask0, mask1: (B, K) bool; empty slots do not count in the share.
-        share: in (0, 1].
+        grid0, grid1: tokens of unit length.
+        points0, points1: (B, K, 2) pixels; mask0, mask1: (B, K) bool, empty slots may match nothing.
+        share: of the other image's cells, in (0, 1]; 1 lets all pass.
 
     Returns:
-        (B, K0, K1) bool, true for pairs that must not match.
+        (B, K0, K1): 0 for pairs that may match, -2e4 for others, to be added to a similarity.
     """
-    return (alike < _least_kept(alike, mask1, share)) | (alike < _least_kept(alike.mT, mask0, share).mT)
+    alike = grid0.tokens.flatten(2).mT @ grid1.tokens.flatten(2)
+    likely = (alike >= _least_kept(alike, share)) & (alike >= _least_kept(alike.mT, share).mT)
+    penalty = F.pad(likely, (0, 1, 0, 1)).logical_not() * (2 * NEVER)  # one more cell, for empty slots
+    cells0, cells1 = _cell_index(grid0, points0, mask0), _cell_index(grid1, points1, mask1)
+    # Columns first: then the large result is made of whole rows.
+    columns = penalty.gather(2, cells1[:, None].expand(-1, penalty.shape[1], -1))
+    first = torch.arange(columns.shape[0], device=columns.device)[:, None] * columns.shape[1]
+    chosen = columns.flatten(0, 1).index_select(0, (cells0 + first).flatten())
+    return chosen.view(-1, cells0.shape[1], cells1.shape[1])
 
 
-def _least_kept(alike: Tensor, others: Tensor, share: float) -> Tensor:
-    """The likeness (B, K, 1) at which each row of `alike` has kept its share of the valid `others` (B, K1).
+def slot_gate(mask0: Tensor, mask1: Tensor) -> Tensor:
+    """As `token_gate`, where every pair of filled slots may match."""
+    return (mask0[:, :, None] & mask1[:, None]).logical_not() * (2 * NEVER)
 
-    Estimated from every n-th of many others: the share is a rule of thumb, and sorting them all would cost more than
-    the matching.
-    """
-    step = max(1, alike.shape[2] // _SAMPLE)
-    alike, others = alike[:, :, ::step], others[:, ::step]
-    alike = alike.masked_fill(~others[:, None], -2.0)
-    best = alike.topk(max(1, math.ceil(share * alike.shape[2])), dim=2).values
-    last = (others.sum(1) * share).ceil().long().clamp(1, best.shape[2]) - 1
-    return best.gather(2, last.view(-1, 1, 1).expand(-1, best.shape[1], 1))
+
+def _least_kept(alike: Tensor, share: float) -> Tensor:
+    """The likeness (B, N0, 1) at which each row of `alike` (B, N0, N1) has kept its share."""
+    count = alike.shape[2]
+    return alike.kthvalue(count - max(1, math.ceil(share * count)) + 1, dim=2, keepdim=True).values
+
+
+def _cell_index(grid: PatchGrid, points: Tensor, mask: Tensor) -> Tensor:
+    """The cell (B, K) each point lies in, row by row; one past the last for empty slots."""
+    rows, columns = grid.shape
+    cells = grid.to_cells(points).round()
+    column, row = cells[..., 0].clamp(0, columns - 1), cells[..., 1].clamp(0, rows - 1)
+    return torch.where(mask, (row * columns + column).long(), rows * columns)
 
 
 def look_up_in_grid(

@@ -5,21 +5,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.profiler import record_function
 
-from slamfeat.cpu import cpu_has_bfloat16
 from slamfeat.errors import InputError
 from slamfeat.frontend.config import FrontendConfig
-from slamfeat.frontend.local import LOCAL_DIM
 from slamfeat.frontend.matcher import (
     NEVER,
     dual_softmax,
     forbid,
     look_up_in_grid,
     mutual_nearest,
+    slot_gate,
     smooth_displacements,
-    too_different,
+    token_gate,
 )
 from slamfeat.frontend.refine import refine_points
 from slamfeat.types import Features, Matches, PatchGrid
@@ -77,34 +75,13 @@ def descriptor_matches(features0: Features, features1: Features, config: Fronten
 def gated_similarity(features0: Features, features1: Features, config: FrontendConfig) -> Tensor:
     """Similarity (B, K0, K1) of the descriptors, with pairs that must not match at -1e4."""
     settings = config.matcher
-    if settings.gate == 1:
-        similarity = features0.descriptors @ features1.descriptors.mT
+    points0, points1, mask0, mask1 = features0.keypoints, features1.keypoints, features0.mask, features1.mask
+    if settings.gate < 1:
+        gate = token_gate(_grid(features0), _grid(features1), points0, points1, mask0, mask1, settings.gate)
     else:
-        similarity, alike = _similarities(features0, features1, config)
-        similarity.masked_fill_(too_different(alike, features0.mask, features1.mask, settings.gate), NEVER)
-    return forbid(similarity, features0.mask, features1.mask, features0.keypoints, features1.keypoints, settings.radius)
-
-
-def _similarities(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor]:
-    """Of the whole descriptors, and of their tokens alone, each (B, K0, K1).
-
-    Tokens decide by their coarse order only, so bfloat16 serves where the processor multiplies it natively.
-    """
-    d0, d1 = features0.descriptors, features1.descriptors
-    split = d0.shape[2] - LOCAL_DIM
-    weight = 1 - config.local_weight
-    if config.local == "none" or weight == 0 or split <= 0:
-        tokens0, tokens1 = (F.normalize(_grid(f).sample(f.keypoints), dim=2) for f in (features0, features1))
-        return d0 @ d1.mT, _coarse_product(tokens0, tokens1)
-    alike = _coarse_product(d0[..., :split], d1[..., :split])
-    return torch.baddbmm(alike.float(), d0[..., split:], d1[..., split:].mT), alike / weight
-
-
-def _coarse_product(tokens0: Tensor, tokens1: Tensor) -> Tensor:
-    tracing = torch.compiler.is_compiling()  # for a graph that runs elsewhere
-    if tokens0.device.type == "cpu" and cpu_has_bfloat16() and not tracing:
-        return tokens0.bfloat16() @ tokens1.bfloat16().mT
-    return tokens0 @ tokens1.mT
+        gate = slot_gate(mask0, mask1)
+    similarity = torch.baddbmm(gate, features0.descriptors, features1.descriptors.mT)
+    return forbid(similarity, points0, points1, settings.radius)
 
 
 def _fill(features0: Features, points1: Tensor, mask: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:

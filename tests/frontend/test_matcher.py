@@ -17,8 +17,9 @@ from slamfeat.frontend.matcher import (
     forbid,
     look_up_in_grid,
     mutual_nearest,
+    slot_gate,
     smooth_displacements,
-    too_different,
+    token_gate,
 )
 from slamfeat.types import PatchGrid
 
@@ -48,47 +49,54 @@ def test_dual_softmax_is_the_product_of_both_softmaxes() -> None:
 def test_empty_slots_and_far_points_never_match() -> None:
     points = torch.tensor([[[0.0, 0.0], [10.0, 0.0], [20.0, 0.0]]])
     mask0, mask1 = torch.tensor([[True, True, False]]), torch.tensor([[True, False, True]])
-    similarity = forbid(torch.ones(1, 3, 3), mask0, mask1, points, points, radius=12)
+    similarity = forbid(slot_gate(mask0, mask1) + 1, points, points, radius=12)
     allowed = [(0, 0), (1, 0), (1, 2)]
     assert [(i, j) for i in range(3) for j in range(3) if similarity[0, i, j] > 0] == allowed
-    assert mutual_nearest(forbid(torch.ones(1, 3, 3), mask0 & False, mask1, points, points, 0))[0].max() == -1
+    assert mutual_nearest(slot_gate(mask0 & False, mask1) + 1)[0].max() == -1
 
 
-def test_gate_keeps_each_ones_likest_tokens() -> None:
-    tokens = F.one_hot(torch.arange(4), 4).float()[None]
+def cells_of(tokens: torch.Tensor, columns: int) -> tuple[PatchGrid, torch.Tensor]:
+    """A grid of given tokens (N, C), row by row, and a point in the middle of every cell, (1, N, 2)."""
+    grid = PatchGrid(F.normalize(tokens, dim=1).mT.reshape(1, tokens.shape[1], -1, columns), 14)
+    return grid, grid.cell_centers()[None]
+
+
+def test_gate_keeps_each_ones_likest_cells() -> None:
+    grid, points = cells_of(torch.eye(4), 2)
     full = torch.ones(1, 4, dtype=torch.bool)
-    far = too_different(tokens @ tokens.mT, full, full, share=0.25)
-    assert torch.equal(~far[0], torch.eye(4, dtype=torch.bool))
-    assert not too_different(tokens @ tokens.mT, full, full, share=1.0).any()
+    kept = token_gate(grid, grid, points, points, full, full, share=0.25) == 0
+    assert torch.equal(kept[0], torch.eye(4, dtype=torch.bool))
+    assert (token_gate(grid, grid, points, points, full, full, share=1.0) == 0).all()
+
+
+def test_gate_looks_up_the_cell_of_each_point_and_shuts_out_empty_slots() -> None:
+    grid0, _ = cells_of(torch.eye(6), 3)
+    turned, _ = cells_of(torch.eye(6).flip(0), 3)
+    points = torch.tensor([[[3.0, 2.0], [40.0, 27.0], [-5.0, 99.0]]])  # first, last, and beyond the lower left cell
+    mask = torch.tensor([[True, True, True]])
+    kept = token_gate(grid0, turned, points, points, mask, mask, share=1 / 6) == 0
+    assert kept[0].tolist() == [[False, True, False], [True, False, False], [False, False, False]]
+    shut = token_gate(grid0, turned, points, points, mask, torch.tensor([[True, False, True]]), share=1 / 6) == 0
+    assert shut[0].tolist() == [[False, False, False], [True, False, False], [False, False, False]]
 
 
 @given(st.integers(0, 1000))
 @settings(deadline=None, max_examples=20)
-def test_gate_of_many_keeps_about_its_share(seed: int) -> None:
-    """The share is estimated from a sample; a pair needs both sides' consent."""
-    d0, d1 = descriptors(seed, 700, 8), descriptors(seed + 1, 900, 8)
-    full0, full1 = torch.ones(1, 700, dtype=torch.bool), torch.ones(1, 900, dtype=torch.bool)
-    alike = d0 @ d1.mT
-    kept = ~too_different(alike, full0, full1, share=0.2)
-    exact0 = alike >= alike.topk(180, dim=2).values[..., -1:]
-    exact1 = alike >= alike.topk(140, dim=1).values[:, -1:]
-    wanted = exact0 & exact1
-    assert (kept & wanted).sum() > 0.85 * wanted.sum()
-    assert abs(float(kept.sum() / wanted.sum()) - 1) < 0.15
+def test_gate_keeps_its_share_seen_from_either_side(seed: int) -> None:
+    tokens = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(seed))
+    (grid0, points), (grid1, _) = cells_of(tokens[0], 5), cells_of(tokens[1], 5)
+    full = torch.ones(1, 30, dtype=torch.bool)
+    kept = token_gate(grid0, grid1, points, points, full, full, share=0.2)[0] == 0
+    alike = F.normalize(tokens[0], dim=1) @ F.normalize(tokens[1], dim=1).mT
+    rank0 = (alike[:, None] > alike[:, :, None]).sum(2)
+    rank1 = (alike.mT[:, None] > alike.mT[:, :, None]).sum(2).mT
+    assert torch.equal(kept, (rank0 < 6) & (rank1 < 6))
 
 
 def test_equal_rivals_leave_one_match() -> None:
     same = torch.ones(1, 5, 3)
     indices, _ = mutual_nearest(same)
     assert indices[0].tolist() == [0, -1, -1, -1, -1]
-
-
-def test_gate_counts_only_filled_slots() -> None:
-    """With two of four slots filled, half of them is one."""
-    tokens = F.one_hot(torch.arange(4), 4).float()[None]
-    half = torch.tensor([[True, True, False, False]])
-    allowed = ~too_different(tokens @ -tokens.mT, half, half, share=0.5)[0, :2, :2]
-    assert torch.equal(allowed, ~torch.eye(2, dtype=torch.bool))
 
 
 def grid_of(tokens: torch.Tensor) -> PatchGrid:
