@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from slamfeat.backbones import Backbone
 from slamfeat.backbones.checkpoints import state_digest
 from slamfeat.engines import cache
 from slamfeat.engines.libraries import EXPORTER, installed, quiet_export, require
+from slamfeat.errors import MissingDependencyError
 
 IMAGES, TABLE = "images", "table"
 Source = Path | bytes
@@ -66,21 +68,31 @@ def load_graph(backbone: Backbone, layers: list[int], entry: cache.Entry) -> Sou
 
 
 def export_graph(backbone: Backbone, layers: list[int]) -> bytes:
-    """The bytes of an ONNX file, see `load_graph`."""
+    """The bytes of an ONNX file, see `load_graph`; the backbone stays where it is.
+
+    Raises:
+        MissingDependencyError: onnxscript is too old for this torch.
+    """
     patch, rows, columns = backbone.patch_size, 5, 7  # an example; what is traced holds for every size
     dim_rows, dim_columns = torch.export.Dim("rows", min=1, max=_ROWS), torch.export.Dim("columns", min=1, max=_COLUMNS)
+    on_cpu = backbone if backbone.device.type == "cpu" else copy.deepcopy(backbone).cpu()
     tables = tuple(table.cpu() for table in backbone.tables(rows, columns))
     example = torch.zeros(2, 3, rows * patch, columns * patch)
     shapes: Any = (
         {0: torch.export.Dim("batch", min=1, max=4096), 2: patch * dim_rows, 3: patch * dim_columns},
         tuple({0: dim_rows, 1: dim_columns} for _ in tables),
     )
-    with quiet_export(), torch.no_grad():
-        program: Any = torch.onnx.export(
-            _Graph(backbone.cpu(), layers).eval(), (example, tables), dynamo=True, verbose=False, dynamic_shapes=shapes,
-            input_names=[IMAGES, *(f"{TABLE}{i}" for i in range(len(tables)))],
-            output_names=[f"tokens{i}" for i in range(len(layers))],
-        )  # fmt: skip
+    try:
+        with quiet_export(), torch.no_grad():
+            program: Any = torch.onnx.export(
+                _Graph(on_cpu, layers).eval(), (example, tables), dynamo=True, verbose=False, dynamic_shapes=shapes,
+                input_names=[IMAGES, *(f"{TABLE}{i}" for i in range(len(tables)))],
+                output_names=[f"tokens{i}" for i in range(len(layers))],
+            )  # fmt: skip
+    except ImportError as error:  # torch asks for a part that an older onnxscript lacks
+        raise MissingDependencyError(
+            f"this torch needs a newer onnxscript ({error}): pip install -U onnxscript, or use engine=torch"
+        ) from error
     held = io.BytesIO()
     program.save(held)
     return held.getvalue()
