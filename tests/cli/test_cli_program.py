@@ -143,6 +143,7 @@ def test_doctor_says_which_engine_runs_and_what_would_be_faster(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from slamfeat.cli import doctor
+    from slamfeat.engines.libraries import installed
 
     monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "openvino", None)
@@ -151,8 +152,8 @@ def test_doctor_says_which_engine_runs_and_what_would_be_faster(
     assert any('pip install "slamfeat[openvino]"' in line for line in advice)
     assert facts["engine folder"] == f"{tmp_path / 'engines'}, 0 MB"
     monkeypatch.undo()
-    pytest.importorskip("openvino", reason="openvino is not installed")
-    pytest.importorskip("nncf", reason="nncf is not installed")
+    if not installed("openvino", "nncf"):
+        pytest.skip("openvino or nncf is not installed")
     facts, advice = doctor.examine()
     assert facts["engine"].startswith("openvino int8")
     assert not any("openvino" in line for line in advice)

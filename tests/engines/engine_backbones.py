@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.registry import Architecture
+from slamfeat.engines.libraries import installed
 
 TINY = {
     "dinov2": Architecture(48, 2, 3, patch_size=14, registers=0, position="offset", grid=5),
@@ -39,3 +41,9 @@ def reference(backbone: Backbone, images: Tensor, layers: list[int] = LAYERS) ->
 
 def mean_cosine(a: Tensor, b: Tensor) -> float:
     return torch.nn.functional.cosine_similarity(a, b, dim=1).mean().item()
+
+
+def need(library: str) -> None:
+    """Skip without it; `pytest.importorskip` would import it with its telemetry."""
+    if not installed(library):
+        pytest.skip(f"{library} is not installed")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_backbones import LAYERS, make_backbone, random_images, reference
+from engine_backbones import LAYERS, make_backbone, need, random_images, reference
 
 from slamfeat.backbones import Backbone
 from slamfeat.engines import cache, graph, make_engine, plan_engine, quantise
@@ -19,7 +19,7 @@ from slamfeat.engines import cache, graph, make_engine, plan_engine, quantise
 @pytest.fixture(autouse=True)
 def libraries(export_once: None) -> None:
     for name in ("onnxscript", "openvino", "nncf"):
-        pytest.importorskip(name, reason=f"{name} is not installed")
+        need(name)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_backbones import LAYERS, make_backbone, random_images, reference
+from engine_backbones import LAYERS, make_backbone, need, random_images, reference
 
 from slamfeat.engines import choose as choosing
 from slamfeat.engines import make_engine, plan_engine
@@ -37,7 +37,7 @@ def test_auto(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     for name in there:
-        pytest.importorskip(name, reason=f"{name} is not installed")
+        need(name)
     hide(*(set(LIBRARIES) - set(there)))
     monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path))
     monkeypatch.setattr(choosing, "cpu_has_bfloat16", lambda: bf16)
@@ -74,8 +74,8 @@ def test_what_is_missing_is_named(
     engine: str, precision: str, missing: str, message: str, hide: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
-    pytest.importorskip("openvino", reason="openvino is not installed")
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    need("openvino")
+    need("onnxruntime")
     monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path))
     hide(missing)
     with pytest.raises(MissingDependencyError, match=message):
@@ -99,13 +99,13 @@ def test_mistakes(engine: str, precision: str, message: str) -> None:
 
 def test_an_empty_calibration_folder_is_named(tmp_path: Path) -> None:
     for name in ("onnxscript", "openvino", "nncf"):
-        pytest.importorskip(name, reason=f"{name} is not installed")
+        need(name)
     with pytest.raises(InputError, match=f"no images in {tmp_path}"):
         make_engine(make_backbone("dinov2"), LAYERS, "openvino", "int8", tmp_path)
 
 
 def test_weights_beyond_one_file_take_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    need("openvino")
     monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path))
     monkeypatch.setattr("slamfeat.engines.graph._MAX_BYTES", 1000)
     backbone = make_backbone("dinov2")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_backbones import LAYERS, TINY, make_backbone, mean_cosine, random_images, reference
+from engine_backbones import LAYERS, TINY, make_backbone, mean_cosine, need, random_images, reference
 
 from slamfeat.engines import make_engine
 from slamfeat.errors import InputError
@@ -18,7 +18,7 @@ OTHERS = ("openvino", "onnx")
 @pytest.fixture(autouse=True)
 def libraries(request: pytest.FixtureRequest) -> None:
     for name in ("onnxscript", "openvino", "nncf", "onnxruntime"):
-        pytest.importorskip(name, reason=f"{name} is not installed")
+        need(name)
 
 
 @pytest.mark.parametrize("name", TINY)

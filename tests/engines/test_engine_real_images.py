@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine_backbones import mean_cosine
+from engine_backbones import mean_cosine, need
 
 from slamfeat.backbones import Backbone
 from slamfeat.engines import Engine, make_engine
@@ -27,7 +27,7 @@ def backbone() -> Backbone:
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, backbone: Backbone) -> Engine:
     for name in ("onnxscript", "openvino", "nncf"):
-        pytest.importorskip(name, reason=f"{name} is not installed")
+        need(name)
     return make_engine(backbone, [8], "openvino", request.param)
 
 
@@ -66,7 +66,7 @@ def test_tokens_of_the_demo(engine: Engine, backbone: Backbone, sample: Path) ->
 @pytest.mark.slow
 def test_a_frontend_on_int8_finds_the_same_matches(photo: np.ndarray, sample: Path) -> None:
     for name in ("onnxscript", "openvino", "nncf"):
-        pytest.importorskip(name, reason=f"{name} is not installed")
+        need(name)
     other = read_image(sorted((sample / "rgb").iterdir())[5])
     matches = []
     for precision in ("fp32", "int8"):
