@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -65,7 +66,12 @@ def import_nncf() -> Any:
 
 
 def import_onnxruntime() -> Any:
-    """The module `onnxruntime`; its telemetry exists on Windows alone."""
+    """The module `onnxruntime`, without its telemetry.
+
+    It writes an identifier below the home folder and opens its store when it is imported, which only the variable
+    prevents; the call is for a process that had imported it before.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()

@@ -140,6 +140,9 @@ def test_building_is_silent_and_tells_nobody(home: Path, images_folder: Path, tm
         "backbone = make_backbone('dinov2', seed=5)\n"
         f"engine = make_engine(backbone, [0], 'openvino', 'int8', {str(images_folder)!r})\n"
         "engine(random_images(backbone, 3, 4))\n"
+        "from slamfeat.engines.libraries import installed\n"
+        "if installed('onnxruntime'):\n"
+        "    make_engine(backbone, [0], 'onnx')(random_images(backbone, 3, 4))\n"
         "assert 'openvino_telemetry' not in sys.modules\n"
     )
     user, work = tmp_path / "user", tmp_path / "work"
