@@ -61,10 +61,11 @@ def orientation_maps(gray: Tensor, width: float) -> Tensor:
     gy = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
     magnitude = (gx * gx + gy * gy).sqrt()
     turns = torch.atan2(gy, gx) * (_ORIENTATIONS / (2 * math.pi))
+    turns = torch.where(turns < 0, turns + _ORIENTATIONS, turns)
     centers = torch.arange(_ORIENTATIONS, device=gray.device, dtype=torch.float32).view(1, -1, 1, 1)
-    apart = (turns - centers).abs()
-    apart = torch.minimum(apart, _ORIENTATIONS - apart).abs()  # around the circle
-    maps = F.avg_pool2d((1 - apart).clamp_min(0) * magnitude, 2, ceil_mode=True)
+    # One minus the distance d around the circle: with a = |turns - center| < 8, d = 4 - |a - 4|.
+    share = (turns - centers).abs_().sub_(_ORIENTATIONS / 2).abs_().sub_(_ORIENTATIONS / 2 - 1).clamp_min_(0)
+    maps = F.avg_pool2d(share.mul_(magnitude), 2, ceil_mode=True)
     return _triangle(maps, _REACH * width / _SHRINK)
 
 

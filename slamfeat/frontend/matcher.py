@@ -32,8 +32,8 @@ class MatcherConfig:
         temperature: of the dual softmax.
         gate: share of the other image's cells whose tokens are most alike where a match may lie; 1 for all.
             Descriptors decide among them.
-        neighbours: matched keypoints around an unmatched one whose median displacement is where the refiner looks for
-            it ("guided": which also replaces a token's own displacement); 1 for none.
+        neighbours: "guided" only: keypoints around a keypoint whose median displacement replaces its token's own; 1
+            for none.
     """
 
     method: str = "mutual"

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from slamfeat.cpu import cpu_has_bfloat16
 from slamfeat.errors import InputError
 from slamfeat.frontend.config import FrontendConfig
+from slamfeat.frontend.local import LOCAL_DIM
 from slamfeat.frontend.matcher import (
     NEVER,
     dual_softmax,
@@ -43,8 +45,6 @@ def match_features(features0: Features, features1: Features, config: FrontendCon
         mask = found >= 0
         safe = found.clamp_min(0)[..., None].expand(-1, -1, 2)
         points1 = features1.keypoints.gather(1, safe)
-        if config.matcher.neighbours > 1 and config.refine.method != "none":
-            points1, mask = _fill(features0, points1, mask, config.matcher.neighbours)
     with record_function("slamfeat.refine"):
         points1, scores, mask = _refine(features0, features1, points1, scores, mask, config)
     with record_function("slamfeat.link"):
@@ -80,19 +80,23 @@ def gated_similarity(features0: Features, features1: Features, config: FrontendC
         gate = token_gate(_grid(features0), _grid(features1), points0, points1, mask0, mask1, settings.gate)
     else:
         gate = slot_gate(mask0, mask1)
-    similarity = torch.baddbmm(gate, features0.descriptors, features1.descriptors.mT)
+    coarse = (
+        features0.descriptors.shape[2] - LOCAL_DIM if 0.5 < config.local_weight < 1 and config.local != "none" else 0
+    )
+    similarity = _added_products(gate, features0.descriptors, features1.descriptors, coarse)
     return forbid(similarity, points0, points1, settings.radius)
 
 
-def _fill(features0: Features, points1: Tensor, mask: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
-    """Guess where unmatched keypoints went from their matched neighbours; the refiner decides."""
-    filled, known = points1.clone(), mask.clone()
-    for b in range(len(features0)):
-        if int(mask[b].sum()) >= neighbours:
-            guess = smooth_displacements(features0.keypoints[b], points1[b], mask[b], neighbours)
-            filled[b] = torch.where(mask[b][:, None], points1[b], guess)
-            known[b] = features0.mask[b]
-    return filled, known
+def _added_products(start: Tensor, descriptors0: Tensor, descriptors1: Tensor, coarse: int) -> Tensor:
+    """`start` (B, K0, K1) plus the dot products of descriptors, the first `coarse` channels of which weigh little.
+
+    For those bfloat16 serves, where the processor multiplies it natively.
+    """
+    if coarse and start.device.type == "cpu" and cpu_has_bfloat16() and not torch.compiler.is_compiling():
+        first0, first1 = (descriptors[..., :coarse].bfloat16() for descriptors in (descriptors0, descriptors1))
+        start = start + first0 @ first1.mT
+        descriptors0, descriptors1 = descriptors0[..., coarse:], descriptors1[..., coarse:]
+    return torch.baddbmm(start, descriptors0, descriptors1.mT)
 
 
 def _guided(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,20 +124,18 @@ def _refine(
         return points1, scores, mask
     if features0.gray is None or features1.gray is None:
         raise InputError("refinement needs the images' pixels: use features of Frontend.extract, or refine.method=none")
-    refined, kept, quality = points1.clone(), mask.clone(), torch.zeros_like(scores)
+    refined, kept, quality = points1.clone(), torch.zeros_like(mask), torch.zeros_like(scores)
     for b in range(len(features0)):
-        chosen = mask[b].nonzero()[:, 0]
-        points, correlation, keep = refine_points(
+        chosen = (features0.mask[b] if config.refine.fill else mask[b]).nonzero()[:, 0]
+        refined[b, chosen], quality[b, chosen], kept[b, chosen] = refine_points(
             features0.gray[b, 0],
             features1.gray[b, 0],
             features0.keypoints[b, chosen],
             points1[b, chosen],
             config.refine,
+            known=mask[b, chosen],
         )
-        refined[b, chosen] = points
-        kept[b, chosen] = keep
-        quality[b, chosen] = correlation.clamp(0, 1)
-    return refined, quality, kept
+    return refined, quality.clamp(0, 1), kept
 
 
 def _nearest_keypoints(points1: Tensor, mask: Tensor, features1: Features) -> Tensor:

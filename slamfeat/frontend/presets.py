@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.config import FrontendConfig
-from slamfeat.frontend.matcher import MatcherConfig
 from slamfeat.frontend.refine import RefineConfig
 
 
@@ -17,13 +16,13 @@ def _accurate() -> FrontendConfig:
 
 def _balanced() -> FrontendConfig:
     """A smaller image for the backbone; keypoints without a partner are not looked for."""
-    return FrontendConfig(cell=42, matcher=MatcherConfig(neighbours=1), refine=RefineConfig(window=15))
+    return FrontendConfig(cell=42, local_weight=1.0, refine=RefineConfig(window=15, fill=False))
 
 
 def _fast() -> FrontendConfig:
     """Fewer blocks on an even smaller image, and one pass of refinement in a small window."""
     return FrontendConfig(
-        cell=56, depth=0.5, matcher=MatcherConfig(neighbours=1), refine=RefineConfig(window=11, levels=1, passes=1)
+        cell=56, depth=0.5, local_weight=1.0, refine=RefineConfig(window=11, levels=1, passes=1, fill=False)
     )
 
 

@@ -26,7 +26,7 @@ _Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 _LEAST_FOR_WARP = 12
 _COARSE_PX, _FINE_PX = 12.0, 6.0
 _NEIGHBOURS = 7
-_CONTRAST_WINDOW = (31, 31)
+_SHRINK, _CONTRAST_WINDOW = 4, (7, 7)  # the window is of shrunk pixels
 _NOISE_LEVEL = 4.0  # grey levels: keeps the noise of flat regions from being blown up to texture
 
 
@@ -40,7 +40,9 @@ class RefineConfig:
         levels: pyramid levels above the full image.
         normalize: bring both images to equal local mean and contrast first: Lucas-Kanade assumes that a point keeps
             its grey value, which a change of exposure or light breaks.
-        passes: how often points that were lost are tried again from where their neighbours went; 1 for once.
+        passes: how often points are tried, from the second time on those that were lost, from where their neighbours
+            went.
+        fill: from the second pass on, also look for keypoints that have no match.
         max_shift: a match that moves further than this from its coarse position is dropped; pixels, 0 for no limit.
         max_return: largest distance between a point and itself tracked forward and back; pixels.
         min_correlation: least correlation of the two patches, -1..1.
@@ -51,6 +53,7 @@ class RefineConfig:
     levels: int = 2
     normalize: bool = True
     passes: int = 2
+    fill: bool = True
     max_shift: float = 0.0
     max_return: float = 1.0
     min_correlation: float = 0.6
@@ -63,7 +66,7 @@ class RefineConfig:
 
 
 def refine_points(
-    gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tensor, config: RefineConfig
+    gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tensor, config: RefineConfig, known: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Refine the matches of one pair.
 
@@ -71,24 +74,26 @@ def refine_points(
         gray0, gray1: (H, W) uint8 images.
         points0, points1: (M, 2) coarse matches in pixels.
         config: see `RefineConfig`.
+        known: (M,) bool, false where `points1` says nothing and the neighbours must; all are known when None.
 
     Returns:
         points1 refined (M, 2), correlation (M,) in -1..1, kept (M,) bool.
     """
     if config.method == "none" or len(points0) == 0:
         ones = torch.ones(len(points0), device=points0.device)
-        return points1, ones, ones.bool()
+        return points1, ones, ones.bool() if known is None else known
     image0 = gray0.cpu().numpy()
     images = (even_contrast(image0) if config.normalize else image0), gray1.cpu().numpy()
     start, coarse = (p.detach().cpu().numpy().astype(np.float32) for p in (points0, points1))
-    attempt = _attempt(images, start, coarse, plane_warp(start, coarse, _COARSE_PX), config)
+    given = np.ones(len(start), dtype=bool) if known is None else known.cpu().numpy()
+    attempt = _first(images, start, coarse, given, config)
     for _ in range(config.passes - 1):
         if attempt.kept.sum() < _LEAST_FOR_WARP or attempt.kept.all():
             break
         attempt = _again(images, start, attempt, config)
     kept = attempt.kept
     if config.max_shift > 0:
-        kept = kept & (np.linalg.norm(attempt.found - coarse, axis=1) < config.max_shift)
+        kept = kept & (~given | (np.linalg.norm(attempt.found - coarse, axis=1) < config.max_shift))
     found, correlation = torch.from_numpy(attempt.found), torch.from_numpy(attempt.correlation)
     return found.to(points1), correlation.to(points1), torch.from_numpy(kept).to(points1.device)
 
@@ -100,6 +105,12 @@ class _Attempt:
     found: Floats
     correlation: Floats
     kept: NDArray[np.bool_]
+
+    def with_part(self, chosen: NDArray[np.bool_], part: _Attempt) -> _Attempt:
+        """The same with the chosen (M,) points' outcome replaced."""
+        found, correlation, kept = self.found.copy(), self.correlation.copy(), self.kept.copy()
+        found[chosen], correlation[chosen], kept[chosen] = part.found, part.correlation, part.kept
+        return _Attempt(found, correlation, kept)
 
 
 def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, config: RefineConfig) -> _Attempt:
@@ -118,28 +129,46 @@ def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, confi
     return _Attempt(back, correlation, kept)
 
 
+def _first(images: _Images, start: Floats, coarse: Floats, known: NDArray[np.bool_], config: RefineConfig) -> _Attempt:
+    """Try the known matches from where they are said to be."""
+    lost = _Attempt(coarse, np.zeros(len(start), np.float32), np.zeros(len(start), dtype=bool))
+    if not known.any():
+        return lost
+    guess = coarse[known]
+    warp = plane_warp(start[known], guess, _COARSE_PX)
+    return lost.with_part(known, _attempt(images, start[known], guess, warp, config))
+
+
 def _again(images: _Images, start: Floats, before: _Attempt, config: RefineConfig) -> _Attempt:
     """Try the points that were lost from where their found neighbours went."""
-    kept, lost = before.kept, (~before.kept).nonzero()[0]
+    kept, lost = before.kept, ~before.kept
     warp = plane_warp(start[kept], before.found[kept], _FINE_PX)
     flat = _map(_inverse(warp), before.found[kept])
     _, nearest = cKDTree(start[kept]).query(start[lost], k=_NEIGHBOURS)
     moved = np.median((flat - start[kept])[nearest], axis=1)
-    after = _attempt(images, start[lost], _map(warp, (start[lost] + moved).astype(np.float32)), warp, config)
-    found, correlation, all_kept = before.found.copy(), before.correlation.copy(), kept.copy()
-    found[lost], correlation[lost], all_kept[lost] = after.found, after.correlation, after.kept
-    return _Attempt(found, correlation, all_kept)
+    guess = _map(warp, (start[lost] + moved).astype(np.float32))
+    return before.with_part(lost, _attempt(images, start[lost], guess, warp, config))
 
 
 def even_contrast(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grey image (H, W) with local mean 128 and local standard deviation 40, over windows of about 30 pixels."""
+    """Grey image (H, W) with local mean 128 and local standard deviation 40, over windows of about 30 pixels.
+
+    Mean and deviation are smooth, so they are computed at a quarter of the size.
+    """
     import cv2
 
+    height, width = image.shape
     wide = image.astype(np.float32)
-    mean = cv2.boxFilter(wide, -1, _CONTRAST_WINDOW)
-    variance = cv2.boxFilter(wide * wide, -1, _CONTRAST_WINDOW) - mean * mean
-    scaled = (wide - mean) * (40.0 / np.sqrt(np.maximum(variance, 0.0) + _NOISE_LEVEL**2)) + 128.0
-    return np.asarray(np.clip(scaled, 0, 255), dtype=np.uint8)
+    size = (max(1, width // _SHRINK), max(1, height // _SHRINK))
+    mean, square = (
+        cv2.blur(cv2.resize(values, size, interpolation=cv2.INTER_AREA), _CONTRAST_WINDOW)
+        for values in (wide, cv2.multiply(wide, wide))
+    )
+    gain = 40.0 / np.sqrt(np.maximum(square - mean * mean, 0.0) + _NOISE_LEVEL**2)
+    gains, offsets = (
+        cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR) for values in (gain, 128.0 - mean * gain)
+    )
+    return np.asarray(cv2.add(cv2.multiply(wide, gains), offsets, dtype=cv2.CV_8U), dtype=np.uint8)
 
 
 def plane_warp(points0: Floats, points1: Floats, error_px: float) -> Doubles:
