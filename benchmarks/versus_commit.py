@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from slamfeat.files import write_text
 WORKER = Path(__file__).parent / "versus_worker.py"
 COMMIT = "90d9f62"
 SEQUENCE = "tum/rgbd_dataset_freiburg1_rpy_first60"
+OURS = {"GOMP_SPINCOUNT": "10000"}  # as slamfeat's command line sets it; a peer is no faster with it
 STEP = 4  # frames between the two that are matched
 
 
@@ -46,7 +48,7 @@ class Worker:
         # -P: the worker's own folder stays out of the import path, so that `slamfeat` is the tree's.
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER), str(tree), *words], cwd=tree, text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE, env={**os.environ, **(OURS if name.startswith("slamfeat") else {})},
         )  # fmt: skip
         self.name = name
 

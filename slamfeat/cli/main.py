@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +71,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Entry point of the console script."""
+    # torch's threads wait for their next work by turning in a loop, on the cores that OpenVINO and OpenCV have work for.
+    # Read when torch is imported, so it is set here and not in the package.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except BrokenPipeError:

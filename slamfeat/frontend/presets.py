@@ -15,15 +15,16 @@ def _accurate() -> FrontendConfig:
 
 
 def _balanced() -> FrontendConfig:
-    """A smaller image for the backbone; keypoints without a partner are not looked for."""
-    return FrontendConfig(cell=42, local_weight=1.0, refine=RefineConfig(window=15, fill=False))
+    """Fewer blocks on a smaller image, a smaller window, and keypoints without a partner are not looked for."""
+    return FrontendConfig(cell=56, depth=0.5, local_weight=1.0, refine=RefineConfig(window=11, levels=1, fill=False))
 
 
 def _fast() -> FrontendConfig:
-    """Fewer blocks on an even smaller image, and one pass of refinement in a small window."""
+    """Even fewer blocks, and one pass of refinement at half the size."""
     return FrontendConfig(
-        cell=56, depth=0.5, local_weight=1.0, refine=RefineConfig(window=11, levels=1, passes=1, fill=False)
-    )
+        cell=56, depth=0.34, local_weight=1.0,
+        refine=RefineConfig(window=9, levels=1, shrink=2, passes=1, fill=False),
+    )  # fmt: skip
 
 
 PRESETS: dict[str, Callable[[], FrontendConfig]] = {"accurate": _accurate, "balanced": _balanced, "fast": _fast}

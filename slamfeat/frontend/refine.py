@@ -9,7 +9,7 @@ exposure). Lost points are tried again from where their neighbours went.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class RefineConfig:
         method: "none" or "lk" (pyramidal Lucas-Kanade).
         window: side of the tracked patch; pixels, odd.
         levels: pyramid levels above the full image.
+        shrink: refine in images shrunk by this whole number: less exact, and several times faster.
         normalize: bring both images to equal local mean and contrast first: Lucas-Kanade assumes that a point keeps
             its grey value, which a change of exposure or light breaks.
         passes: how often points are tried, from the second time on those that were lost, from where their neighbours
@@ -51,6 +52,7 @@ class RefineConfig:
     method: str = "lk"
     window: int = 21
     levels: int = 2
+    shrink: int = 1
     normalize: bool = True
     passes: int = 2
     fill: bool = True
@@ -61,8 +63,10 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if self.method not in get_args(RefineMethod):
             raise ConfigError(f"unknown refine method '{self.method}'; use one of {', '.join(get_args(RefineMethod))}")
-        if self.window < 5 or self.window % 2 == 0 or self.levels < 0 or self.max_return <= 0 or self.passes < 1:
-            raise ConfigError("refine: window must be odd and at least 5, levels >= 0, passes >= 1, max_return > 0")
+        if self.window < 5 or self.window % 2 == 0 or self.levels < 0 or self.max_return <= 0:
+            raise ConfigError("refine: window must be odd and at least 5, levels >= 0, max_return > 0")
+        if self.passes < 1 or self.shrink < 1:
+            raise ConfigError("refine: passes and shrink must be at least 1")
 
 
 def refine_points(
@@ -82,9 +86,9 @@ def refine_points(
     if config.method == "none" or len(points0) == 0:
         ones = torch.ones(len(points0), device=points0.device)
         return points1, ones, ones.bool() if known is None else known
-    image0 = gray0.cpu().numpy()
-    images = (even_contrast(image0) if config.normalize else image0), gray1.cpu().numpy()
-    start, coarse = (p.detach().cpu().numpy().astype(np.float32) for p in (points0, points1))
+    image0, image1 = (_shrunk(gray.cpu().numpy(), config.shrink) for gray in (gray0, gray1))
+    images = (even_contrast(image0) if config.normalize else image0), image1
+    start, coarse = (_scaled(points.detach().cpu().numpy(), 1 / config.shrink) for points in (points0, points1))
     given = np.ones(len(start), dtype=bool) if known is None else known.cpu().numpy()
     attempt = _first(images, start, coarse, given, config)
     for _ in range(config.passes - 1):
@@ -94,8 +98,25 @@ def refine_points(
     kept = attempt.kept
     if config.max_shift > 0:
         kept = kept & (~given | (np.linalg.norm(attempt.found - coarse, axis=1) < config.max_shift))
-    found, correlation = torch.from_numpy(attempt.found), torch.from_numpy(attempt.correlation)
+    found = torch.from_numpy(_scaled(attempt.found, config.shrink))
+    correlation = torch.from_numpy(attempt.correlation)
     return found.to(points1), correlation.to(points1), torch.from_numpy(kept).to(points1.device)
+
+
+def _scaled(points: NDArray[Any], scale: float) -> Floats:
+    """Pixels (M, 2) in an image that was resized by `scale`."""
+    return np.asarray((points + 0.5) * scale - 0.5, dtype=np.float32)
+
+
+def _shrunk(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """The image with every `factor` x `factor` pixels averaged; what is left over at the right and below is cut off."""
+    import cv2
+
+    if factor == 1:
+        return image
+    height, width = image.shape[0] // factor * factor, image.shape[1] // factor * factor
+    size = (width // factor, height // factor)
+    return np.asarray(cv2.resize(image[:height, :width], size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 @dataclass(frozen=True)

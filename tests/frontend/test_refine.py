@@ -77,6 +77,40 @@ def test_exposure_does_not_matter_but_another_picture_does(gray: np.ndarray) -> 
     assert refine(gray, other, points, points)[2].float().mean() < 0.1
 
 
+@pytest.mark.parametrize("shape", [(480, 640), (471, 633)])
+def test_half_the_size_is_half_as_exact_and_not_biased(gray: np.ndarray, shape: tuple[int, int]) -> None:
+    """Sides that are no multiple of the factor must not shift the pixels."""
+    first = np.ascontiguousarray(gray[: shape[0], : shape[1]])
+    matrix = np.array([[1, 0, 11.3], [0, 1, -6.7], [0, 0, 1.0]])
+    points = corners(first)
+    truth = moved(points, matrix)
+    found, _, kept = refine(first, warped(first, matrix), points, truth + 3, shrink=2, window=11)
+    error = (found.numpy() - truth)[kept.numpy()]
+    assert kept.float().mean() > 0.8
+    assert np.abs(np.median(error, axis=0)).max() < 0.12  # half a pixel where frames are mixed up
+    assert np.median(np.linalg.norm(error, axis=1)) < 0.2
+
+
+def test_keypoints_without_a_match_are_found_where_their_neighbours_went(gray: np.ndarray) -> None:
+    matrix = np.array([[1, 0, 25.0], [0, 1, -12.0], [0, 0, 1.0]])
+    points = corners(gray)
+    truth = moved(points, matrix)
+    known = np.arange(len(points)) % 3 > 0
+    guess = np.where(known[:, None], truth, 0.0).astype(np.float32)
+    images = torch.from_numpy(gray), torch.from_numpy(warped(gray, matrix))
+    found, _, kept = refine_points(
+        *images, torch.from_numpy(points), torch.from_numpy(guess), RefineConfig(), known=torch.from_numpy(known)
+    )
+    unknown = torch.from_numpy(~known)
+    assert kept[unknown].float().mean() > 0.8
+    assert (found - torch.from_numpy(truth)).norm(dim=1)[kept & unknown].median() < 0.1
+    once = refine_points(
+        *images, torch.from_numpy(points), torch.from_numpy(guess), RefineConfig(passes=1),
+        known=torch.from_numpy(known),
+    )  # fmt: skip
+    assert not once[2][unknown].any()
+
+
 def test_correlation_equals_opencvs(gray: np.ndarray) -> None:
     points = np.array([[100.0, 120.0], [300.0, 200.0]], np.float32)
     others = points + np.array([[3.0, 1.0], [0.0, 0.0]], np.float32)

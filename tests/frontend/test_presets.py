@@ -1,0 +1,49 @@
+"""Named settings, and what may change them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slamfeat.errors import ConfigError
+from slamfeat.frontend import Frontend, FrontendConfig
+from slamfeat.frontend.presets import PRESETS, find_preset
+from slamfeat.vo.pipeline import load_pipeline
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_matches_a_shifted_photo(photo: np.ndarray, name: str) -> None:
+    frontend = Frontend.from_pretrained("default", preset=name, engine="torch", precision="fp32")
+    first, second = photo[:-20, :-40], photo[20:, 40:]
+    points0, points1, _ = frontend.match(frontend.extract(first), frontend.extract(second)).numpy()
+    error = np.linalg.norm(points0 - points1 - [40, 20], axis=1)
+    assert len(points0) > 150
+    assert (error < 1).mean() > 0.9
+
+
+def test_presets_do_less_the_faster_they_are() -> None:
+    accurate, balanced, fast = (find_preset(name) for name in ("accurate", "balanced", "fast"))
+    assert accurate == FrontendConfig()
+    assert balanced.cell >= 42 and fast.depth < balanced.depth < accurate.depth
+    assert find_preset("fast") is not find_preset("fast")
+
+
+def test_recipe_and_words_change_a_preset(tmp_path: Path) -> None:
+    recipe = tmp_path / "a.yaml"
+    recipe.write_text("preset: fast\nfrontend:\n  num_keypoints: 300\n")
+    config = load_pipeline(recipe, ["frontend.refine.window=13"])
+    expected = find_preset("fast")
+    expected.num_keypoints, expected.refine.window = 300, 13
+    assert config.frontend == expected
+    assert load_pipeline(recipe, ["preset=accurate"]).frontend == FrontendConfig(num_keypoints=300)
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"unknown preset 'ballanced'; did you mean 'balanced'\?"):
+        Frontend.from_pretrained("default", preset="ballanced")
+    with pytest.raises(ConfigError, match="unknown preset"):
+        load_pipeline(None, ["preset=turbo"])
+    with pytest.raises(ConfigError, match="either a preset or a config"):
+        Frontend.from_pretrained("default", preset="fast", config=FrontendConfig())
