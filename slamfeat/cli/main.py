@@ -71,7 +71,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Entry point of the console script."""
-    # torch's threads wait for their next work by turning in a loop, on the cores that OpenVINO and OpenCV have work for.
+    # torch's threads wait for their next work by turning in a loop, on cores that OpenVINO and OpenCV have work for.
     # Read when torch is imported, so it is set here and not in the package.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
