@@ -23,7 +23,8 @@ from slamfeat.frontend.presets import PRESETS
 PACKAGE = Path(__file__).parent.parent
 Factory = Callable[[int], FeatureFrontend]
 OURS = "slamfeat"
-_LIBRARIES = ("torch", "kornia", "opencv-python", "numpy", "openvino", "nncf", "onnxruntime")
+_LIBRARIES = ("torch", "kornia", "opencv-python", "numpy")
+_ENGINES = ("openvino", "nncf", "onnxruntime")  # no peer runs on these
 
 
 def peers_folder() -> Path:
@@ -71,7 +72,8 @@ def settings_of(frontend: FeatureFrontend) -> dict[str, Any]:
 @functools.cache
 def fingerprint(name: str) -> str:
     """A digest of the code, weights and libraries behind a name: another one makes other predictions."""
-    digest = hashlib.sha256(repr([_version(library) for library in _LIBRARIES]).encode())
+    libraries = (*_LIBRARIES, *_ENGINES) if _is_ours(name) else _LIBRARIES
+    digest = hashlib.sha256(repr([_version(library) for library in libraries]).encode())
     recipe = _recipe_of(name)
     files = [recipe] if recipe else []
     if _is_ours(name):
