@@ -85,9 +85,7 @@ def _engine(advice: list[str]) -> str:
         return f"unknown: {error}"
     choice = plan_engine(backbone, layers_of(backbone, FrontendConfig()))
     if choice.engine != "openvino":
-        advice.append(
-            'pip install "slamfeat[openvino]": the backbone takes about half of its time in torch'
-        )
+        advice.append('pip install "slamfeat[openvino]": the backbone takes about half of its time in torch')
     elif choice.precision != "int8":
         advice.append("pip install nncf: int8 takes about two thirds of the time of bf16")
     if choice.precision == "fp32" and not cpu_has_bfloat16():

@@ -14,7 +14,7 @@ from benchmarks.engine_profile import operation_times
 from slamfeat.backbones.load import parse_device
 from slamfeat.bench import peak
 from slamfeat.engines import make_engine
-from slamfeat.engines.libraries import import_openvino
+from slamfeat.engines.libraries import import_openvino, installed
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.image import read_image
 from tests.backbones.tiny_backbones import make_backbone
@@ -33,7 +33,8 @@ def test_operations_of_a_vit_small_are_counted_as_in_its_paper() -> None:
 
 
 def test_the_int8_peak_multiplies_integers_and_is_right() -> None:
-    pytest.importorskip("openvino", reason="OpenVINO is an optional extra")
+    if not installed("openvino"):
+        pytest.skip("OpenVINO is an optional extra")
     generator = np.random.default_rng(0)
     first, second = (generator.uniform(-1, 1, (128, 128)).astype(np.float32) for _ in range(2))
     compiled = import_openvino().Core().compile_model(peak._product_model(second, quantised=True), "CPU")
@@ -60,8 +61,8 @@ def test_peaks_are_of_every_precision_that_is_here(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_profile_accounts_for_the_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("openvino", "onnx", "onnxscript"):
-        pytest.importorskip(name, reason="an optional extra")
+    if not installed("openvino", "onnx", "onnxscript"):
+        pytest.skip("OpenVINO and the exporter are optional extras")
     monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path))
     backbone = make_backbone("tiny2").requires_grad_(False)
     engine = make_engine(backbone, [backbone.depth - 1], engine="openvino", precision="fp32")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.registry import Architecture
+from slamfeat.engines.libraries import import_openvino, installed
 from slamfeat.errors import ConfigError, MissingDependencyError, OutputError
 from slamfeat.export import onnx as exporting
 from slamfeat.export.graphs import FrontendGraph
@@ -26,8 +27,10 @@ from slamfeat.frontend.selector import SelectorConfig
 from slamfeat.image import resize, to_batch
 from slamfeat.types import Features
 
-pytest.importorskip("onnxscript", reason='the exporter is not installed: pip install "slamfeat[onnx]"')
-pytest.importorskip("onnxruntime", reason='ONNX Runtime is not installed: pip install "slamfeat[onnx]"')
+# Not `importorskip`: importing ONNX Runtime or OpenVINO plainly starts their telemetry.
+pytestmark = pytest.mark.skipif(
+    not installed("onnx", "onnxscript", "onnxruntime"), reason='exporter not installed: pip install "slamfeat[onnx]"'
+)
 
 ARCHITECTURES = {
     "dinov2": Architecture(48, 2, 3, patch_size=14, registers=0, position="offset", grid=9),
@@ -134,9 +137,8 @@ def test_an_image_without_texture_has_no_keypoints(frontend_file: Path, sample: 
 
 
 def test_openvino_reads_the_frontend(frontend: Frontend, frontend_file: Path, sample: Path) -> None:
-    pytest.importorskip("openvino", reason="OpenVINO is not installed")
-    from slamfeat.engines.libraries import import_openvino
-
+    if not installed("openvino"):
+        pytest.skip("OpenVINO is not installed")
     model = import_openvino().Core().compile_model(frontend_file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     images = frames(sample, (300, 220), 20, 30)
     values = model(images.numpy())
@@ -209,7 +211,8 @@ def test_a_graph_that_disagrees_is_not_written(
 
 
 def test_the_file_says_what_it_is(frontend: Frontend, frontend_file: Path) -> None:
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    import onnx
+
     from slamfeat.backbones.checkpoints import state_digest
 
     model = onnx.load(str(frontend_file))
