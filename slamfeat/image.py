@@ -107,18 +107,29 @@ def to_batch(image: ImageLike) -> Tensor:
     in 0..1. Tensors stay on their device.
 
     Raises:
-        ImageError: another shape, empty, values that are not finite or out of range, or a side under 32 pixels.
+        ImageError: another shape, no image, values that are not finite or out of range, or a side under 32 pixels.
     """
     _check_kind(image)
     if isinstance(image, str | Path):
         return _scaled(torch.from_numpy(read_image(image)).permute(2, 0, 1)[None], str(image))
     if isinstance(image, np.ndarray):
         return _scaled(_array_to_planes(image), "image array")
-    if image.ndim == 3:
-        image = image[None]
-    if image.ndim != 4 or image.shape[1] not in (1, 3):
-        raise ImageError(f"image tensor must be (B, 3, H, W) or (3, H, W), got {tuple(image.shape)}")
-    return _scaled(image, "image tensor")
+    return _scaled(check_planes(image), "image tensor")
+
+
+def check_planes(planes: Tensor) -> Tensor:
+    """A tensor (1|3, H, W) or (B, 1|3, H, W) as (B, 1|3, H, W), values untouched.
+
+    Raises:
+        ImageError: another shape, no image, or a side under 32 pixels.
+    """
+    batch = planes[None] if planes.ndim == 3 else planes
+    if batch.ndim != 4 or batch.shape[1] not in (1, 3):
+        raise ImageError(f"image tensor must be (B, 3, H, W) or (3, H, W), got {tuple(planes.shape)}")
+    if not len(batch):
+        raise ImageError(f"image tensor: a batch of no images, {tuple(planes.shape)}; give at least one")
+    _check_side(batch.shape[-1], batch.shape[-2], "image tensor")
+    return batch
 
 
 def check_image(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -177,7 +188,8 @@ def plan_fit(size: tuple[int, int], patch_size: int, policy: FitPolicy) -> tuple
     fitted = (width // patch_size * patch_size, height // patch_size * patch_size)
     if not all(fitted):
         raise ImageError(
-            f"image of {width}x{height} is smaller than one cell of {patch_size}; use policy 'pad' or 'resize'"
+            f"image of {width}x{height} is smaller than one cell of {patch_size}; "
+            "use frontend.fit=pad or resize, or a smaller frontend.cell"
         )
     return fitted, PixelMap(shift=(-((width - fitted[0]) // 2), -((height - fitted[1]) // 2)))
 

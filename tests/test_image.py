@@ -110,6 +110,7 @@ def test_every_kind_of_input_gives_the_same_batch(tmp_path: Path, photo: np.ndar
         (np.zeros((40, 40, 3), np.int32), "uint8 or float"),
         (torch.zeros(40, 40), "(B, 3, H, W)"),
         (torch.zeros(2, 5, 40, 40), "(B, 3, H, W)"),
+        (torch.zeros(0, 3, 40, 40), "no images"),
     ],
 )
 def test_unusable_arrays_are_named(bad: object, words: str) -> None:

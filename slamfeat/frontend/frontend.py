@@ -23,7 +23,7 @@ from slamfeat.frontend.descriptor import join, token_grid
 from slamfeat.frontend.local import dense_root_sift
 from slamfeat.frontend.matching import match_features
 from slamfeat.frontend.pixels import Pixels, load_pixels
-from slamfeat.frontend.selector import select_keypoints
+from slamfeat.frontend.selector import part_side, select_keypoints
 from slamfeat.image import ImageLike
 from slamfeat.types import Features, Matches, PatchGrid, SampleMode
 
@@ -53,12 +53,13 @@ class Frontend:
             engine: what computes the tokens of `layers_of(backbone, config)`; by default torch, as the backbone is.
 
         Raises:
-            ConfigError: a layer the backbone does not have, or cells that do not fit the settings.
+            ConfigError: a layer the backbone does not have, or a cell that `selector.splits` does not divide.
         """
         self.backbone = backbone
         self.config = config or FrontendConfig()
         self.name = name or backbone.name
         self.layers = layers_of(backbone, self.config)
+        cell_of(backbone, self.config)
         self.engine: Engine = engine or TorchEngine(backbone, self.layers)
 
     @classmethod
@@ -100,12 +101,13 @@ class Frontend:
         settings = config or find_preset(preset or DEFAULT_PRESET)
         backbone, name = load_pretrained(name_or_path, parse_device(device))
         layers = layers_of(backbone, settings)
+        cell_of(backbone, settings)  # before an engine is made, which may take a while
         return cls(backbone, settings, name, make_engine(backbone, layers, engine, precision, calibration))
 
     @property
     def cell(self) -> int:
         """Pixels of the image that one patch covers."""
-        return self.config.cell or 2 * self.backbone.patch_size
+        return cell_of(self.backbone, self.config)
 
     def extract(
         self, image: ImageLike, num_keypoints: int | None = None, mask: NDArray[np.uint8] | None = None
@@ -179,7 +181,7 @@ class Frontend:
 
     def _descriptors(self, grid: PatchGrid, gray: Tensor, keypoints: Tensor) -> Tensor:
         local = None
-        if self.config.local == "sift":
+        if self.config.local == "sift" and self.config.local_weight > 0:
             local = dense_root_sift(gray, keypoints, self.config.local_diameter)
             if self.config.local_weight == 1:
                 return local
@@ -198,6 +200,17 @@ def layers_of(backbone: Backbone, config: FrontendConfig) -> list[int]:
         if not -backbone.depth <= layer < backbone.depth:
             raise ConfigError(f"layers: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}")
     return layers
+
+
+def cell_of(backbone: Backbone, config: FrontendConfig) -> int:
+    """Pixels of the image that one patch covers.
+
+    Raises:
+        ConfigError: it cannot be split into `selector.splits` equal parts.
+    """
+    cell = config.cell or 2 * backbone.patch_size
+    part_side(cell, config.selector.splits)
+    return cell
 
 
 def default_layer(backbone: Backbone, share: float = FrontendConfig.depth) -> int:

@@ -88,7 +88,9 @@ def token_gate(
 ) -> Tensor:
     """Pairs of keypoints that may match: each lies in one of the other's cells most alike in tokens.
 
-    Cells are compared, not keypoints: there are far fewer of them, and their order is a coarse guide anyway.
+    Every cell is compared with every other, since there are mostly fewer of them than keypoints. Of a large image only
+    the cells in which keypoints lie are compared with the other's, so that the cost grows with the image's area, not
+    with its square.
 
     Args:
         grid0, grid1: tokens of unit length.
@@ -98,15 +100,50 @@ def token_gate(
     Returns:
         (B, K0, K1): 0 for pairs that may match, -2e4 for others, to be added to a similarity.
     """
+    cells0, cells1 = _cell_index(grid0, points0, mask0), _cell_index(grid1, points1, mask1)
+    if _cell_count(grid0) * _cell_count(grid1) <= cells0.shape[1] * cells1.shape[1]:
+        return _gate_of_all_cells(grid0, grid1, cells0, cells1, share)
+    return _gate_of_own_cells(grid0, grid1, cells0, cells1, share)
+
+
+def _gate_of_all_cells(grid0: PatchGrid, grid1: PatchGrid, cells0: Tensor, cells1: Tensor, share: float) -> Tensor:
+    """`token_gate` by a table of all pairs of cells; cells (B, K0) and (B, K1) of the keypoints."""
     alike = grid0.tokens.flatten(2).mT @ grid1.tokens.flatten(2)
     likely = (alike >= _least_kept(alike, share)) & (alike >= _least_kept(alike.mT, share).mT)
     penalty = F.pad(likely, (0, 1, 0, 1)).logical_not() * (2 * NEVER)  # one more cell, for empty slots
-    cells0, cells1 = _cell_index(grid0, points0, mask0), _cell_index(grid1, points1, mask1)
     # Columns first: then the large result is made of whole rows.
     columns = penalty.gather(2, cells1[:, None].expand(-1, penalty.shape[1], -1))
     first = torch.arange(columns.shape[0], device=columns.device)[:, None] * columns.shape[1]
     chosen = columns.flatten(0, 1).index_select(0, (cells0 + first).flatten())
     return chosen.view(-1, cells0.shape[1], cells1.shape[1])
+
+
+def _gate_of_own_cells(grid0: PatchGrid, grid1: PatchGrid, cells0: Tensor, cells1: Tensor, share: float) -> Tensor:
+    """The same, with each keypoint's cell compared with all of the other image's."""
+    near0 = _near_own_cells(grid0, grid1, cells0, cells1, share)
+    near1 = _near_own_cells(grid1, grid0, cells1, cells0, share)
+    filled0, filled1 = cells0 < _cell_count(grid0), cells1 < _cell_count(grid1)
+    likely = near0 & near1.mT & filled0[:, :, None] & filled1[:, None]
+    return likely.logical_not() * (2 * NEVER)
+
+
+def _near_own_cells(grid: PatchGrid, other: PatchGrid, cells: Tensor, others: Tensor, share: float) -> Tensor:
+    """For `cells` (B, K), whether each of the other grid's cells `others` (B, L) is of its likest; (B, K, L) bool."""
+    tokens = grid.tokens.flatten(2).mT
+    own = tokens.gather(1, _valid(cells, grid)[..., None].expand(-1, -1, tokens.shape[2]))
+    alike = own @ other.tokens.flatten(2)
+    near = alike >= _least_kept(alike, share)
+    return near.gather(2, _valid(others, other)[:, None].expand(-1, cells.shape[1], -1))
+
+
+def _valid(cells: Tensor, grid: PatchGrid) -> Tensor:
+    """Cells of the grid; those of empty slots are any."""
+    return cells.clamp_max(_cell_count(grid) - 1)
+
+
+def _cell_count(grid: PatchGrid) -> int:
+    rows, columns = grid.shape
+    return rows * columns
 
 
 def slot_gate(mask0: Tensor, mask1: Tensor) -> Tensor:

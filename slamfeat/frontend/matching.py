@@ -73,30 +73,38 @@ def descriptor_matches(features0: Features, features1: Features, config: Fronten
 
 
 def gated_similarity(features0: Features, features1: Features, config: FrontendConfig) -> Tensor:
-    """Similarity (B, K0, K1) of the descriptors, with pairs that must not match at -1e4."""
+    """Similarity (B, K0, K1) of the descriptors, with pairs that must not match at or below -1e4."""
     settings = config.matcher
     points0, points1, mask0, mask1 = features0.keypoints, features1.keypoints, features0.mask, features1.mask
     if settings.gate < 1:
         gate = token_gate(_grid(features0), _grid(features1), points0, points1, mask0, mask1, settings.gate)
     else:
         gate = slot_gate(mask0, mask1)
-    coarse = (
-        features0.descriptors.shape[2] - LOCAL_DIM if 0.5 < config.local_weight < 1 and config.local != "none" else 0
-    )
+    coarse = _token_channels(features0, config) if config.local_weight > 0.5 else 0
     similarity = _added_products(gate, features0.descriptors, features1.descriptors, coarse)
     return forbid(similarity, points0, points1, settings.radius)
+
+
+def _token_channels(features: Features, config: FrontendConfig) -> int:
+    """How many of the descriptors' channels are a token's, with a local descriptor behind them; 0 where unknown."""
+    if config.local == "none" or features.grid is None:
+        return 0
+    channels = features.descriptors.shape[2] - LOCAL_DIM
+    return channels if channels == features.grid.tokens.shape[1] else 0
 
 
 def _added_products(start: Tensor, descriptors0: Tensor, descriptors1: Tensor, coarse: int) -> Tensor:
     """`start` (B, K0, K1) plus the dot products of descriptors, the first `coarse` channels of which weigh little.
 
-    For those bfloat16 serves, where the processor multiplies it natively.
+    For those bfloat16 serves, where the processor multiplies it natively. `start` is overwritten: it may be large.
     """
-    if coarse and start.device.type == "cpu" and cpu_has_bfloat16() and not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # an exported graph has neither bfloat16 nor anything to overwrite
+        return torch.baddbmm(start, descriptors0, descriptors1.mT)
+    if coarse and start.device.type == "cpu" and cpu_has_bfloat16():
         first0, first1 = (descriptors[..., :coarse].bfloat16() for descriptors in (descriptors0, descriptors1))
-        start = start + first0 @ first1.mT
+        start += first0 @ first1.mT
         descriptors0, descriptors1 = descriptors0[..., coarse:], descriptors1[..., coarse:]
-    return torch.baddbmm(start, descriptors0, descriptors1.mT)
+    return start.baddbmm_(descriptors0, descriptors1.mT)
 
 
 def _guided(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor, Tensor]:
@@ -173,6 +181,7 @@ def link_points(points: Tensor, valid: Tensor, keypoints: Tensor, present: Tenso
 def _grid(features: Features) -> PatchGrid:
     if features.grid is None:
         raise InputError(
-            "this matcher needs the token grid: use features of Frontend.extract, or matcher.method=mutual"
+            "this matcher needs the token grid: use features of Frontend.extract, "
+            "or matcher.gate=1 with a method other than guided"
         )
     return features.grid

@@ -18,6 +18,7 @@ from slamfeat.image import (
     FitPolicy,
     ImageLike,
     check_image,
+    check_planes,
     fit_to_patch,
     plan_fit,
     read_image,
@@ -67,7 +68,10 @@ def _as_arrays(image: ImageLike) -> list[Bytes]:
         return [read_image(image)]
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
         return [check_image(cast(Bytes, image))]
-    planes = (to_batch(image) * 255).round().to(torch.uint8)
+    if isinstance(image, Tensor) and image.dtype == torch.uint8:
+        planes = check_planes(image).expand(-1, 3, -1, -1)
+    else:
+        planes = (to_batch(image) * 255).round().to(torch.uint8)
     return list(planes.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
@@ -119,17 +123,19 @@ class TensorPixels:
     """`Pixels` of a batch (B, 3, H, W) of floats in [0, 1], on any device."""
 
     def __init__(self, batch: Tensor, cell: int, policy: FitPolicy) -> None:
-        self._batch = batch
         self._fitted, self._to_fitted = fit_to_patch(batch, cell, policy)
+        self._gray, self._fitted_gray = (
+            (to_gray(colours) * 255).round().to(torch.uint8) for colours in (batch, self._fitted)
+        )
 
     @property
     def gray(self) -> Tensor:
         """See `Pixels`."""
-        return (to_gray(self._batch) * 255).round().to(torch.uint8)
+        return self._gray
 
     def fitted(self) -> tuple[Tensor, PixelMap]:
         """See `Pixels`."""
-        return (to_gray(self._fitted) * 255).round().to(torch.uint8), self._to_fitted
+        return self._fitted_gray, self._to_fitted
 
     def small(self, size: tuple[int, int]) -> tuple[Tensor, PixelMap]:
         """See `Pixels`."""
@@ -138,7 +144,7 @@ class TensorPixels:
 
 
 def _stack(images: list[Bytes]) -> Tensor:
-    return torch.stack([torch.from_numpy(image) for image in images])
+    return torch.from_numpy(np.stack(images))  # a copy first: torch warns of arrays that are read-only
 
 
 def _resample(image: Bytes, size: tuple[int, int]) -> Bytes:

@@ -24,6 +24,7 @@ Doubles = NDArray[np.float64]
 RefineMethod = Literal["none", "lk"]
 _Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 _LEAST_FOR_WARP = 12
+_MOST_SHRINK = 4
 _COARSE_PX, _FINE_PX = 12.0, 6.0
 _NEIGHBOURS = 7
 _SHRINK, _CONTRAST_WINDOW = 4, (7, 7)  # the window is of shrunk pixels
@@ -36,16 +37,17 @@ class RefineConfig:
 
     Attributes:
         method: "none" or "lk" (pyramidal Lucas-Kanade).
-        window: side of the tracked patch; pixels, odd.
+        window: side of the tracked patch; pixels of the shrunk image, odd.
         levels: pyramid levels above the full image.
-        shrink: refine in images shrunk by this whole number: less exact, and several times faster.
+        shrink: refine in images shrunk by this whole number, 1 to 4: less exact, and several times faster.
         normalize: bring both images to equal local mean and contrast first: Lucas-Kanade assumes that a point keeps
             its grey value, which a change of exposure or light breaks.
         passes: how often points are tried, from the second time on those that were lost, from where their neighbours
             went.
         fill: from the second pass on, also look for keypoints that have no match.
-        max_shift: a match that moves further than this from its coarse position is dropped; pixels, 0 for no limit.
-        max_return: largest distance between a point and itself tracked forward and back; pixels.
+        max_shift: a match that moves further than this from its coarse position is dropped; pixels of the original
+            image, 0 for no limit.
+        max_return: largest distance between a point and itself tracked forward and back; pixels of the shrunk image.
         min_correlation: least correlation of the two patches, -1..1.
     """
 
@@ -65,8 +67,10 @@ class RefineConfig:
             raise ConfigError(f"unknown refine method '{self.method}'; use one of {', '.join(get_args(RefineMethod))}")
         if self.window < 5 or self.window % 2 == 0 or self.levels < 0 or self.max_return <= 0:
             raise ConfigError("refine: window must be odd and at least 5, levels >= 0, max_return > 0")
-        if self.passes < 1 or self.shrink < 1:
-            raise ConfigError("refine: passes and shrink must be at least 1")
+        if self.passes < 1:
+            raise ConfigError(f"refine.passes must be at least 1, got {self.passes}")
+        if not 1 <= self.shrink <= _MOST_SHRINK:
+            raise ConfigError(f"refine.shrink must be between 1 and {_MOST_SHRINK}, got {self.shrink}")
 
 
 def refine_points(
@@ -97,7 +101,8 @@ def refine_points(
         attempt = _again(images, start, attempt, config)
     kept = attempt.kept
     if config.max_shift > 0:
-        kept = kept & (~given | (np.linalg.norm(attempt.found - coarse, axis=1) < config.max_shift))
+        shift = np.linalg.norm(attempt.found - coarse, axis=1) * config.shrink
+        kept = kept & (~given | (shift < config.max_shift))
     found = torch.from_numpy(_scaled(attempt.found, config.shrink))
     correlation = torch.from_numpy(attempt.correlation)
     return found.to(points1), correlation.to(points1), torch.from_numpy(kept).to(points1.device)

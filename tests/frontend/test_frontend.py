@@ -140,6 +140,8 @@ def test_extraction_is_repeatable_and_touches_no_random_state(photo: np.ndarray)
 def test_mistakes_are_named(photo: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="layers"):
         tiny(layers=[5])
+    with pytest.raises(ConfigError, match=r"selector\.splits=3 does not divide the cell of 28"):
+        tiny(selector=SelectorConfig(splits=3))
     with pytest.raises(ImageError, match="10x10"):
         tiny().extract(np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(WeightsError, match=r"nothere\.safetensors"):
@@ -192,3 +194,15 @@ def test_dual_softmax_matches_no_empty_slots(photo: np.ndarray) -> None:
     features = frontend.extract(photo)
     matches = frontend.match(features, features)
     assert not features.mask.all() and (features.mask | ~matches.mask).all()
+
+
+def test_cells_are_checked_before_an_engine_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slamfeat.frontend.frontend.make_engine", lambda *_: pytest.fail("an engine was made"))
+    with pytest.raises(ConfigError, match="cell of 30"):
+        Frontend.from_pretrained("default", config=FrontendConfig(cell=30, selector=SelectorConfig(splits=4)))
+
+
+def test_a_local_descriptor_without_weight_is_not_computed(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = tiny(local="none").extract(photo)
+    monkeypatch.setattr("slamfeat.frontend.frontend.dense_root_sift", lambda *_: pytest.fail("computed"))
+    assert torch.equal(tiny(local_weight=0.0).extract(photo).descriptors, expected.descriptors)

@@ -60,6 +60,9 @@ def test_it_moves_with_the_image(photo: np.ndarray) -> None:
     points = np.array([[200.0, 150.0], [333.0, 260.0], [411.0, 199.0]], np.float32)
     there = ours(np.ascontiguousarray(gray[8:, 12:]), points - np.float32([12, 8]))
     assert np.allclose(ours(gray, points), there, atol=1e-4)
+    # Shifts that the pooled maps' pixels do not share change little.
+    there = ours(np.ascontiguousarray(gray[5:, 3:]), points - np.float32([3, 5]))
+    assert ((ours(gray, points) * there).sum(1) > 0.95).all()
 
 
 def test_flat_images_and_borders_give_finite_values() -> None:

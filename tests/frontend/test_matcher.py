@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.matcher import (
     MatcherConfig,
+    _cell_index,
+    _gate_of_all_cells,
+    _gate_of_own_cells,
     dual_softmax,
     forbid,
     look_up_in_grid,
@@ -91,6 +94,24 @@ def test_gate_keeps_its_share_seen_from_either_side(seed: int) -> None:
     rank0 = (alike[:, None] > alike[:, :, None]).sum(2)
     rank1 = (alike.mT[:, None] > alike.mT[:, :, None]).sum(2).mT
     assert torch.equal(kept, (rank0 < 6) & (rank1 < 6))
+
+
+@given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 40), st.sampled_from([0.1, 0.3, 1.0]))
+@settings(deadline=None, max_examples=30)
+def test_gate_is_the_same_by_all_cells_and_by_the_keypoints_own(
+    seed: int, count0: int, count1: int, share: float
+) -> None:
+    """A batch of two, grids of other sizes, points beyond the border and empty slots."""
+    generator = torch.Generator().manual_seed(seed)
+    grids, cells = [], []
+    for rows, columns, count in ((6, 5, count0), (4, 9, count1)):
+        grid = grid_of(torch.randn(2, 8, rows, columns, generator=generator))
+        points = torch.rand(2, count, 2, generator=generator) * 160 - 15
+        mask = torch.rand(2, count, generator=generator) < 0.8
+        grids.append(grid)
+        cells.append(_cell_index(grid, points, mask))
+    expected = _gate_of_all_cells(grids[0], grids[1], cells[0], cells[1], share)
+    assert torch.equal(_gate_of_own_cells(grids[0], grids[1], cells[0], cells[1], share), expected)
 
 
 def test_equal_rivals_leave_one_match() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slamfeat.errors import ConfigError
+from slamfeat.errors import ConfigError, ImageError
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.presets import PRESETS, find_preset
 from slamfeat.vo.pipeline import load_pipeline
@@ -21,6 +21,19 @@ def test_every_preset_matches_a_shifted_photo(photo: np.ndarray, name: str) -> N
     error = np.linalg.norm(points0 - points1 - [40, 20], axis=1)
     assert len(points0) > 150
     assert (error < 1).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_small_image_works_or_the_error_says_what_helps(photo: np.ndarray, name: str) -> None:
+    small = photo[200:248, 200:248]
+    config = find_preset(name)
+    if config.cell <= 48:
+        assert Frontend.from_pretrained("default", config=config, engine="torch").extract(small).mask.any()
+        return
+    with pytest.raises(ImageError, match=r"48x48 .* frontend\.fit=pad or resize, or a smaller frontend\.cell"):
+        Frontend.from_pretrained("default", config=config, engine="torch").extract(small)
+    config.fit = "pad"
+    assert Frontend.from_pretrained("default", config=config, engine="torch").extract(small).mask.any()
 
 
 def test_presets_do_less_the_faster_they_are() -> None:

@@ -140,7 +140,18 @@ def test_nothing_in_nothing_out(gray: np.ndarray) -> None:
     assert found.shape == (0, 2) and correlation.shape == (0,) and kept.shape == (0,)
 
 
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_the_largest_shift_is_of_original_pixels(gray: np.ndarray, shrink: int) -> None:
+    points = corners(gray)
+    guess = points + np.float32([4, 3])  # 5 px off
+    settings = {"shrink": shrink, "window": 11, "passes": 1}
+    assert not refine(gray, gray, points, guess, max_shift=3, **settings)[2].any()
+    assert refine(gray, gray, points, guess, max_shift=7, **settings)[2].float().mean() > 0.8
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
-    for values in ({"method": "magic"}, {"window": 4}, {"passes": 0}, {"max_return": 0.0}):
+    for values in (
+        {"method": "magic"}, {"window": 4}, {"passes": 0}, {"max_return": 0.0}, {"shrink": 0}, {"shrink": 5},
+    ):  # fmt: skip
         with pytest.raises(ConfigError):
             RefineConfig(**values)  # type: ignore[arg-type]
