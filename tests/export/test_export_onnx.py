@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +19,8 @@ from slamfeat.backbones.registry import Architecture
 from slamfeat.engines.libraries import import_openvino, installed
 from slamfeat.errors import ConfigError, MissingDependencyError, OutputError
 from slamfeat.export import onnx as exporting
-from slamfeat.export.graphs import FrontendGraph
-from slamfeat.export.onnx_check import run
+from slamfeat.export.graphs import FrontendGraph, Graph
+from slamfeat.export.onnx_check import compare_features, compare_matches, run
 from slamfeat.export.onnx_ops import max_of_cells
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.matcher import MatcherConfig
@@ -151,10 +153,13 @@ def test_openvino_reads_the_frontend(frontend: Frontend, frontend_file: Path, sa
     [MatcherConfig(), MatcherConfig(method="dual_softmax", radius=40.0, gate=0.5, min_similarity=0.3)],
     ids=["mutual", "dual_softmax"],
 )
-def test_matcher(matcher: MatcherConfig, frontend: Frontend, sample: Path, tmp_path: Path) -> None:
+def test_matcher(
+    matcher: MatcherConfig, frontend: Frontend, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, out = Frontend(frontend.backbone, replace(frontend.config, matcher=matcher)), tmp_path / "matcher.onnx"
     sets = [one.extract(frames(sample, (300, 220), *n), SLOTS) for n in ((0, 4), (2, 6))]
     exporting.export_matcher(one, *sets, out)
+    monkeypatch.setattr("slamfeat.frontend.matching.cpu_has_bfloat16", lambda: False)  # as no graph has
     images = frames(sample, (300, 220), 20, 30, 24, 33)
     images[1] = 0.5  # an image without texture has nothing to match
     sets = [one.extract(images[:2], SLOTS), one.extract(images[2:], SLOTS)]
@@ -195,19 +200,89 @@ def test_what_cannot_be_a_graph_is_said(frontend: Frontend, sample: Path, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_graph_that_disagrees_is_not_written(
-    frontend: Frontend, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def noisy(*arguments: object) -> dict[str, Tensor]:
-        return {name: value + torch.randn_like(value) for name, value in run(*arguments).items()}  # type: ignore[arg-type]
+Spoil = Callable[[Tensor], Tensor]
 
-    monkeypatch.setattr(exporting, "run", noisy)
-    out = tmp_path / "backbone.onnx"
+
+def noise(value: Tensor) -> Tensor:
+    return value + torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+
+
+def nan(value: Tensor) -> Tensor:
+    """In one place of the last image."""
+    value = value.clone()
+    value[(-1, *(0 for _ in value.shape[1:]))] = torch.nan
+    return value
+
+
+@pytest.fixture
+def trace_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing takes seconds; only what comes of it is looked at."""
+    trace, traced = exporting._trace, {}
+
+    def remember(graph: Graph, inputs: tuple[Tensor, ...]) -> object:
+        if "program" not in traced:
+            traced["program"] = trace(graph, inputs)
+        return traced["program"]
+
+    monkeypatch.setattr(exporting, "_trace", remember)
+
+
+@pytest.mark.parametrize(
+    ("part", "outputs"),
+    [
+        ("backbone", ("tokens_0", "tokens_-1")),
+        ("frontend", ("keypoints", "scores", "descriptors", "tokens")),
+        ("matcher", ("scores",)),
+    ],
+)
+def test_a_graph_that_disagrees_is_not_written(
+    part: str, outputs: tuple[str, ...], frontend: Frontend, sample: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, trace_once: None,
+) -> None:  # fmt: skip
+    out = tmp_path / f"{part}.onnx"
+    images = frames(sample, (126, 98), 0, 4)
+
+    def export() -> object:
+        if part == "backbone":
+            return exporting.export_backbone(Frontend(frontend.backbone, FrontendConfig(layers=[0, -1])), images, out)
+        if part == "frontend":
+            return exporting.export_frontend(frontend, images, 64, out)
+        return exporting.export_matcher(frontend, frontend.extract(images, 64), frontend.extract(images, 64), out)
+
+    assert export() is not None
     out.write_bytes(b"an earlier export")
-    with pytest.raises(OutputError, match=r"does not agree with torch .*tokens_min_cosine"):
-        exporting.export_backbone(frontend, frames(sample, (126, 98), 0, 4), out)
-    assert out.read_bytes() == b"an earlier export"
-    assert list(tmp_path.iterdir()) == [out]
+    for name in outputs:
+        for spoil in (noise, nan):
+
+            def spoilt(*arguments: Any, name: str = name, spoil: Spoil = spoil) -> dict[str, Tensor]:
+                found = run(*arguments)
+                return {**found, name: spoil(found[name])}
+
+            monkeypatch.setattr(exporting, "run", spoilt)
+            with pytest.raises(OutputError, match="does not agree with torch"):
+                export()
+            assert out.read_bytes() == b"an earlier export"
+            assert list(tmp_path.iterdir()) == [out]
+
+
+def test_other_matches_disagree() -> None:
+    expected = {"indices0": torch.arange(100)[None], "scores": torch.ones(1, 100)}
+    assert compare_matches(expected, expected) == {"matches_equal": 1.0, "scores_max_abs": 0.0}
+    with pytest.raises(OutputError, match="matches_equal 0,"):
+        compare_matches({**expected, "indices0": expected["indices0"] + 1}, expected)
+
+
+def test_features_without_one_equal_keypoint_disagree(frontend: Frontend, sample: Path) -> None:
+    """All within a pixel, but then no descriptor has been compared."""
+    features = frontend.extract(frames(sample, (126, 98), 0, 4), 64)
+    assert features.grid is not None
+    expected = {
+        "keypoints": features.keypoints, "scores": features.scores, "descriptors": features.descriptors,
+        "mask": features.mask, "tokens": features.grid.tokens,
+    }  # fmt: skip
+    assert compare_features(expected, expected)["scores_max_relative"] == 0
+    with pytest.raises(OutputError, match="keypoints_equal 0, keypoints_within_1px 1,"):
+        compare_features({**expected, "keypoints": expected["keypoints"] + 0.1}, expected)
 
 
 def test_the_file_says_what_it_is(frontend: Frontend, frontend_file: Path) -> None:
