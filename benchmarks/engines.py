@@ -75,14 +75,14 @@ def run(given: argparse.Namespace) -> None:
     for job in jobs:  # one after the other: each needs the machine for itself
         problems |= run_jobs([job], 0 if given.here else 1)
     found = collect(files)
+    for file in files:
+        file.unlink(missing_ok=True)
+    if problems:  # before anything is written: results of an earlier run may be there
+        sys.exit("error: " + "; ".join(f"{label}: {text}" for label, text in problems.items()))
     facts = header("python -m benchmarks.engines " + shlex.join(sys.argv[1:]), "as each row says")
     write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, **found}, indent=1) + "\n")
     write_text(given.out.with_suffix(".md"), markdown(facts, found))
     draw(found["rows"], given.out.with_suffix(".png"))
-    for file in files:
-        file.unlink(missing_ok=True)
-    if problems:
-        sys.exit("error: " + "; ".join(f"{label}: {text}" for label, text in problems.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -29,9 +29,8 @@ from slamfeat.bench import matching, matching_rows
 from slamfeat.bench.config import BenchConfig, rooted
 from slamfeat.bench.figures import data_figure
 from slamfeat.bench.jobs import Job, run_jobs
-from slamfeat.bench.looks import OURS
 from slamfeat.bench.provenance import header, header_line
-from slamfeat.bench.registry import build_frontend, fingerprint, settings_of
+from slamfeat.bench.registry import OURS, build_frontend, fingerprint, is_ours, settings_of
 from slamfeat.bench.speed import SpeedJob, measure_times
 from slamfeat.bench.store import file_name, load_npz
 from slamfeat.config import load_config
@@ -53,22 +52,19 @@ def parse_variant(text: str, folder: Path) -> tuple[str, str]:
     label, colon, words = text.partition(":")
     if not colon or not label.strip():
         raise ConfigError(f"--variant '{text}' is not of the form 'LABEL: key=value key=value'")
-    settings = nested(shlex.split(words))
     load_pipeline(None, shlex.split(words))  # says at once what is wrong
-    content = json.dumps(settings, indent=1) + "\n"  # JSON is YAML
+    content = json.dumps(nested(shlex.split(words)), indent=1) + "\n"  # JSON is YAML
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     return label.strip(), str(write_text(folder / f"{file_name(label.strip())}-{digest}.yaml", content))
 
 
 def nested(words: Sequence[str]) -> dict[str, Any]:
-    """`a.b=1` words as nested dicts, values read as YAML."""
+    """`a.b=1` words, known to be well formed, as nested dicts; values are read as YAML."""
     import yaml
 
     out: dict[str, Any] = {}
     for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"'{word}' is not of the form key=value")
+        key, _, value = word.partition("=")
         *parents, last = key.split(".")
         inner = out
         for parent in parents:
@@ -111,31 +107,28 @@ def time_frontends(
 
 
 def merged_rows(
-    labels: Mapping[str, str], config: BenchConfig, matched: list[dict[str, Any]], times: Mapping[str, dict[str, float]]
-) -> list[dict[str, Any]]:
+    labels: Mapping[str, str], settings: Mapping[str, dict[str, Any]], matched: list[dict[str, Any]],
+    times: Mapping[str, dict[str, float]],
+) -> list[dict[str, Any]]:  # fmt: skip
     """One row a frontend: times, areas over all pairs and a data set, and whether it lies on the fronts."""
     result = {"task": "matching", "rows": matched}
     data = [name for name in dict.fromkeys(row["data"] for row in matched) if name != "all"]
     rows = []
-    for name in config.frontends:
-        row: dict[str, Any] = {"frontend": labels[name], "ours": is_ours(name), "preset": name.startswith(OURS)}
+    for name, label in labels.items():
+        preset = is_ours(name) and not name.endswith(".yaml")
+        row: dict[str, Any] = {"frontend": label, "ours": is_ours(name), "preset": preset}
         row |= {key: times.get(name, {}).get(key) for key in ("extract_ms", "match_ms", "total_ms")}
         for key in FIGURES:
             row[key] = data_figure(result, "all", "pose", name, key)
             row |= {f"{short(one)} {key}": data_figure(result, one, "pose", name, key) for one in data}
         row["matches"] = data_figure(result, "all", "pose", name, "matches")
-        row |= {"fingerprint": fingerprint(name), "settings": settings_of(build_frontend(name, config.num_keypoints))}
+        row |= {"fingerprint": fingerprint(name), "settings": settings[name]}
         rows.append(row)
     for key in FIGURES:
         front = pareto_front(rows, key)
         for row in rows:
             row[f"front_{key}"] = row["frontend"] in front
     return rows
-
-
-def is_ours(name: str) -> bool:
-    """Whether a frontend is slamfeat, one of its presets or recipes, or a variant."""
-    return name.startswith(OURS) or name.endswith(".yaml")
 
 
 def short(data: str) -> str:
@@ -165,12 +158,14 @@ def run(data: Path, out: Path, frontends: Mapping[str, str], given: argparse.Nam
     """
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     config = train_config(data, list(frontends), given.pairs, given.keypoints, given.rounds)
+    # All of them first: what cannot be built is said before the others have been measured for an hour.
+    settings = {name: settings_of(build_frontend(name, given.keypoints)) for name in frontends}
     matched, problems = match_pairs(config, out, given.jobs, say)
     say(f"times: {len(frontends)} frontends in turn, {given.threads} threads, {given.rounds} rounds …")
     times, failed = time_frontends(config, out, given.threads, given.jobs)
     for label, problem in (problems | failed).items():
         say(f"failed: {label}: {problem}")
-    rows = merged_rows(frontends, config, matched, times)
+    rows = merged_rows(frontends, settings, matched, times)
     threads = f"{given.threads} for times, {max(given.jobs, 1)} processes for accuracy"
     facts = header("python -m benchmarks.pareto " + shlex.join(sys.argv[1:]), threads)
     write_text(out / "pareto.json", json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
@@ -195,17 +190,30 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def labels_of(given: argparse.Namespace) -> dict[str, str]:
+    """Labels by name or recipe of all that is to be measured.
+
+    Raises:
+        ConfigError: nothing, or two under one label; or see `parse_variant`.
+    """
+    found = [(f"{OURS}:{name}", name) for name in given.preset] + [(name, name) for name in given.peer]
+    for text in given.variant:
+        label, recipe = parse_variant(text, given.out / "variants")
+        found.append((recipe, label))
+    if not found:
+        raise ConfigError("nothing to measure; give --variant, --preset or --peer")
+    labels = [label for _, label in found]
+    double = next((label for label in labels if labels.count(label) > 1), None)
+    if double is not None:
+        raise ConfigError(f"two frontends are called '{double}'; give each another label")
+    return dict(found)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     given = parse(arguments)
     try:
-        frontends = {f"{OURS}:{name}": name for name in given.preset} | {name: name for name in given.peer}
-        for text in given.variant:
-            label, recipe = parse_variant(text, given.out / "variants")
-            frontends[recipe] = label
-        if not frontends:
-            raise ConfigError("nothing to measure; give --variant, --preset or --peer")
-        run(given.data, given.out, frontends, given)
+        run(given.data, given.out, labels_of(given), given)
     except SlamfeatError as error:
         sys.exit(f"error: {error}")
     print((given.out / "pareto.md").read_text())

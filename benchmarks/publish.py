@@ -28,6 +28,7 @@ _TITLES = {
 def publish(source: Path, target: Path = RESULTS) -> None:
     """Copy a run's results and write the summaries."""
     results = read_results(source / "results")
+    target.mkdir(parents=True, exist_ok=True)
     for task in results:
         for suffix in (".json", ".items.jsonl", ".md"):
             file = source / "results" / f"{task}{suffix}"
@@ -50,9 +51,10 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the --out folder of `slamfeat bench all`")
+    parser.add_argument("--target", type=Path, default=RESULTS, help="by default benchmarks/results, the README's")
     parser.add_argument("--sanity", type=Path, help="the --out folder of the peers' sanity run")
     given = parser.parse_args()
-    publish(given.run)
+    publish(given.run, given.target)
     if given.sanity:
         shutil.copy(given.sanity / "results" / "matching.md", RESULTS / "sanity.md")
     readme_table.main()

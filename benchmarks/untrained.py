@@ -61,7 +61,7 @@ ROWS: dict[str, list[str] | str] = {
     "no refinement, tokens alone": [*TOKENS, *PLAIN],
     "one pass of refinement": ["refine.passes=1"],
     "exposure not evened": ["refine.normalize=false"],
-    "unmatched keypoints left out": ["matcher.neighbours=1"],
+    "unmatched keypoints left out": ["refine.fill=false"],
     "Shi-Tomasi": ["selector.saliency=shi_tomasi", "selector.sigma=1.5"],
     "patch centres": ["selector.saliency=center"],
     "tokens looked up by floor": ["sampling=floor"],

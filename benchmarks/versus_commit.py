@@ -27,6 +27,7 @@ import numpy as np
 from rich.console import Console
 
 from slamfeat.bench.provenance import REPO, header, header_line
+from slamfeat.bench.registry import is_ours
 from slamfeat.data import open_sequence
 from slamfeat.errors import InputError, SlamfeatError
 from slamfeat.eval import markdown_table
@@ -35,7 +36,7 @@ from slamfeat.files import write_text
 WORKER = Path(__file__).parent / "versus_worker.py"
 COMMIT = "90d9f62"
 SEQUENCE = "tum/rgbd_dataset_freiburg1_rpy_first60"
-OURS = {"GOMP_SPINCOUNT": "10000"}  # as slamfeat's command line sets it; a peer is no faster with it
+SETTING = {"GOMP_SPINCOUNT": "10000"}  # as slamfeat's command line sets it; a peer is no faster with it
 STEP = 4  # frames between the two that are matched
 
 
@@ -48,7 +49,7 @@ class Worker:
         # -P: the worker's own folder stays out of the import path, so that `slamfeat` is the tree's.
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER), str(tree), *words], cwd=tree, text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env={**os.environ, **(OURS if name.startswith("slamfeat") else {})},
+            stdout=subprocess.PIPE, env={**os.environ, **(SETTING if is_ours(name) else {})},
         )  # fmt: skip
         self.name = name
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from slamfeat.bench.figures import data_figure
 from slamfeat.bench.labels import label_points
-from slamfeat.bench.looks import OURS, color_of, dot_of, log_ticks, panels
+from slamfeat.bench.looks import color_of, dot_of, log_ticks, panels
 from slamfeat.bench.reading import Result, Row, frontends, number, rows_of
+from slamfeat.bench.registry import OURS
 from slamfeat.viz.figure import saved_figure
 
 _SIZE = "640x480"

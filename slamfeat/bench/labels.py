@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slamfeat.bench.looks import OURS, color_of
+from slamfeat.bench.looks import color_of
+from slamfeat.bench.registry import OURS
 
 # Offset of the text in points and the side it is aligned at.
 _SIDES = (

@@ -7,20 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from slamfeat.bench.registry import OURS, is_ours
 from slamfeat.viz.figure import BLUE
 
-OURS = "slamfeat"
 _KNOWN = {
     "orb": ("#c0605a", "s"), "sift": ("#d08a3e", "^"), "gftt-lk": ("#a08060", "P"), "xfeat": ("#5fa08a", "D"),
     "xfeat+lighterglue": ("#2f6b5a", "v"), "aliked+lightglue": ("#b56b8f", "X"), "disk+lightglue": ("#8a78b8", "h"),
 }  # fmt: skip
 _OTHERS = (("#a3a04a", "<"), ("#8a8f98", ">"), ("#6f9fc8", "p"), ("#7d6b8a", "d"), ("#579a56", "*"), ("#b08f8f", "8"))
 _RECIPES = ("#7aa2f0", "#4f7fd0", "#93b8e8", "#3b5fa0")
-
-
-def is_ours(name: str) -> bool:
-    """Whether a name is slamfeat or one of its recipes."""
-    return name == OURS or name.startswith(f"{OURS}:")
 
 
 def color_of(name: str) -> str:

@@ -24,7 +24,8 @@ PACKAGE = Path(__file__).parent.parent
 Factory = Callable[[int], FeatureFrontend]
 OURS = "slamfeat"
 _LIBRARIES = ("torch", "kornia", "opencv-python", "numpy")
-_ENGINES = ("openvino", "nncf", "onnxruntime")  # no peer runs on these
+_OWN_LIBRARIES = ("openvino", "nncf", "onnxruntime", "scipy")  # no peer computes with these
+_OWN_FILES = ("image.py", "types.py", "cpu.py", "config.py", "vo/pipeline.py")
 
 
 def peers_folder() -> Path:
@@ -36,6 +37,11 @@ def peers_folder() -> Path:
 def list_frontends() -> list[str]:
     """All names that `build_frontend` knows without a file."""
     return [OURS, *_presets(), *_recipes(), *_peers()]
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name is slamfeat's: itself, a preset or recipe ("slamfeat:NAME"), or a recipe's file."""
+    return name == OURS or name.startswith(f"{OURS}:") or name.endswith((".yaml", ".yml"))
 
 
 def build_frontend(name: str, num_keypoints: int) -> FeatureFrontend:
@@ -50,7 +56,7 @@ def build_frontend(name: str, num_keypoints: int) -> FeatureFrontend:
         ConfigError: unknown name, or a file without `FRONTENDS`.
         WeightsError: weights missing; says how to get them.
     """
-    if _is_ours(name):
+    if is_ours(name):
         return _ours(name, num_keypoints)
     _, factory = _find(name)
     return factory(num_keypoints)
@@ -63,8 +69,9 @@ def settings_of(frontend: FeatureFrontend) -> dict[str, Any]:
     if not isinstance(frontend, Frontend):
         return dict(getattr(frontend, "settings", {}))
     backbone, engine = frontend.backbone, frontend.engine
+    blocks = max(layer % backbone.depth for layer in frontend.layers) + 1  # no engine computes more
     about = {
-        "backbone": backbone.name, "blocks": backbone.depth, "engine": engine.name, "precision": engine.precision,
+        "backbone": backbone.name, "blocks": blocks, "engine": engine.name, "precision": engine.precision,
     }  # fmt: skip
     return {**about, **_flat(to_dict(frontend.config))}
 
@@ -72,13 +79,13 @@ def settings_of(frontend: FeatureFrontend) -> dict[str, Any]:
 @functools.cache
 def fingerprint(name: str) -> str:
     """A digest of the code, weights and libraries behind a name: another one makes other predictions."""
-    libraries = (*_LIBRARIES, *_ENGINES) if _is_ours(name) else _LIBRARIES
+    libraries = (*_LIBRARIES, *_OWN_LIBRARIES) if is_ours(name) else _LIBRARIES
     digest = hashlib.sha256(repr([_version(library) for library in libraries]).encode())
     recipe = _recipe_of(name)
     files = [recipe] if recipe else []
-    if _is_ours(name):
+    if is_ours(name):
         files += [file for folder in ("frontend", "backbones", "engines") for file in _sources(folder)]
-        files += [PACKAGE / "image.py", PACKAGE / "types.py", *sorted((PACKAGE / "assets").iterdir())]
+        files += [*(PACKAGE / file for file in _OWN_FILES), *sorted((PACKAGE / "assets").iterdir())]
     else:
         files += [_find(name)[0], *sorted((PACKAGE / "bench").glob("peer_*.py"))]
     for file in files:
@@ -98,10 +105,6 @@ def source_digest(*folders: str) -> str:
 
 def _sources(folder: str) -> list[Path]:
     return sorted((PACKAGE / folder).glob("*.py"))
-
-
-def _is_ours(name: str) -> bool:
-    return name == OURS or name in _presets() or _recipe_of(name) is not None
 
 
 def _ours(name: str, num_keypoints: int) -> FeatureFrontend:
@@ -132,7 +135,13 @@ def _recipes() -> dict[str, Path]:
 
 
 def _recipe_of(name: str) -> Path | None:
-    return Path(name) if name.endswith((".yaml", ".yml")) else _recipes().get(name)
+    """The recipe behind one of slamfeat's names, None where it is the package's or a preset's."""
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    recipes = _recipes()
+    if name.startswith(f"{OURS}:") and name not in recipes and name not in _presets():
+        raise _unknown(name)
+    return recipes.get(name)
 
 
 def _find(name: str) -> tuple[Path, Factory]:
@@ -142,10 +151,14 @@ def _find(name: str) -> tuple[Path, Factory]:
         return path, _choose(path, inner.removeprefix(":"))
     known = _peers()
     if name not in known:
-        close = difflib.get_close_matches(name, list_frontends(), n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(list_frontends())}, or a .py file"
-        raise ConfigError(f"unknown frontend '{name}'; {hint}")
+        raise _unknown(name)
     return known[name]
+
+
+def _unknown(name: str) -> ConfigError:
+    close = difflib.get_close_matches(name, list_frontends(), n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(list_frontends())}, or a .py file"
+    return ConfigError(f"unknown frontend '{name}'; {hint}")
 
 
 def _choose(path: Path, wanted: str) -> Factory:

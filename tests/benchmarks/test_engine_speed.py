@@ -15,6 +15,7 @@ from slamfeat.backbones.load import parse_device
 from slamfeat.bench import peak
 from slamfeat.engines import make_engine
 from slamfeat.engines.libraries import import_openvino, installed
+from slamfeat.errors import ConfigError
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.image import read_image
 from tests.backbones.tiny_backbones import make_backbone
@@ -94,3 +95,15 @@ def test_a_small_run_names_what_is_not_there(
     assert rows["fp32"]["of_own_peak_percent"] > 0
     assert (tmp_path / "out.png").stat().st_size > 3000 and "torch" in (tmp_path / "out.md").read_text()
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_failed_run_keeps_earlier_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(work: object) -> None:
+        raise ConfigError("no engine today")
+
+    monkeypatch.setattr(engines, "measure", fail)
+    for suffix in (".json", ".md", ".png"):
+        (tmp_path / f"out{suffix}").write_text("kept")
+    with pytest.raises(SystemExit, match="no engine today"):
+        engines.main([str(tmp_path), "--out", str(tmp_path / "out"), "--threads", "1", "--here"])
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"kept"} and len(list(tmp_path.iterdir())) == 3

@@ -31,6 +31,24 @@ def test_a_variant_becomes_a_recipe_of_its_settings(tmp_path: Path) -> None:
         pareto.parse_variant("x: frontend.refine.pases=1", tmp_path)
     with pytest.raises(ConfigError, match="LABEL"):
         pareto.parse_variant("frontend.cell=40", tmp_path)
+    for words in ("frontend", "frontend=1 frontend.cell=40"):
+        with pytest.raises(ConfigError):
+            pareto.parse_variant(f"x: {words}", tmp_path)
+
+
+def test_two_frontends_have_two_labels(tmp_path: Path) -> None:
+    words = [str(tmp_path), "--out", str(tmp_path), "--preset", "fast", "--variant", "fast: frontend.cell=40"]
+    with pytest.raises(ConfigError, match="two frontends are called 'fast'"):
+        pareto.labels_of(pareto.parse(words))
+
+
+def test_what_cannot_be_built_is_said_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pareto, "match_pairs", lambda *_: pytest.fail("measured"))
+    words = [str(tmp_path), "--out", str(tmp_path), "--peer", "orb", "--peer", "srf"]
+    with pytest.raises(SystemExit, match="unknown frontend 'srf'"):
+        pareto.main(words)
 
 
 def test_a_small_run_writes_everything_and_keeps_its_matches(
