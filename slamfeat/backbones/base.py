@@ -175,7 +175,8 @@ class Backbone(nn.Module):
         if images.ndim != 4 or images.shape[1] != 3:
             raise InputError(f"{self.name} takes images (B, 3, H, W), got {tuple(images.shape)}")
         if not images.is_floating_point():
-            raise InputError(f"{self.name} takes normalised images, got {images.dtype}; use normalize(image / 255)")
+            kind = str(images.dtype).removeprefix("torch.")
+            raise InputError(f"{self.name} takes floats, got {kind}; divide by 255 first")
         height, width = images.shape[-2:]
         if height % self.patch_size or width % self.patch_size or not height * width:
             raise InputError(
@@ -184,14 +185,18 @@ class Backbone(nn.Module):
             )
 
     def _per_size(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """What depends only on the grid's size and the (frozen) weights, made once and kept for a few sizes."""
+        """What depends only on the grid's size and the (frozen) weights, made once and kept for a few sizes.
+
+        Several threads may ask at once: another one may drop the key meanwhile, so nothing is looked up twice.
+        """
         if not self._frozen:
             return make()
-        if key not in self._size_cache:
-            while len(self._size_cache) >= _CACHED_SIZES:
-                self._size_cache.pop(next(iter(self._size_cache)))
-            self._size_cache[key] = make()
-        value: T = self._size_cache[key]
+        value: T | None = self._size_cache.get(key)
+        if value is None:
+            value = make()
+            for oldest in list(self._size_cache)[: 1 - _CACHED_SIZES]:
+                self._size_cache.pop(oldest, None)
+            self._size_cache[key] = value
         return value
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -8,8 +8,8 @@ from pathlib import Path
 from slamfeat.data.calibration import Calibration, find_calibration, read_calibration
 from slamfeat.data.records import Record
 from slamfeat.data.sequence import Sequence
+from slamfeat.image_files import SUFFIXES
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 _SUBFOLDERS = ("images", "rgb")
 
 

@@ -7,7 +7,9 @@ import json
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +20,7 @@ from slamfeat.engines.libraries import version
 T = TypeVar("T")
 logger = logging.getLogger("slamfeat.engines")
 _MANIFEST = "manifest.json"
+_BUILDING, _ABANDONED = ".building-", 24 * 3600.0  # prefix; seconds until nobody can be building there any more
 _warned: set[Path] = set()
 
 
@@ -126,17 +129,29 @@ def _verify(folder: Path) -> None:
 
 def _keep(entry: Entry, write: Callable[[Path], None]) -> None:
     engines_folder().mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=engines_folder(), prefix=".building-"))
+    _sweep()
+    temporary = Path(tempfile.mkdtemp(dir=engines_folder(), prefix=_BUILDING))
     try:
         write(temporary)
         files = {path.name: _digest(path.read_bytes()) for path in temporary.iterdir()}
         manifest = {"versions": entry.versions, "files": files}
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         temporary.chmod(0o755)
+        with suppress(OSError, ValueError):  # another process was first, and may be reading its files
+            _verify(entry.folder)
+            return
         shutil.rmtree(entry.folder, ignore_errors=True)
         temporary.replace(entry.folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove what processes left that died while they built."""
+    for folder in engines_folder().glob(f"{_BUILDING}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digest(data: bytes) -> str:

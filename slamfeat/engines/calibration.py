@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from slamfeat.errors import InputError
 from slamfeat.image import read_image, resize, to_batch
+from slamfeat.image_files import image_files
 from slamfeat.sample import sample_path
 
 GRID = (17, 22)
 """Rows and columns of the images' patches; what is learnt from them holds for other sizes."""
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp", ".tif", ".tiff"}
 _MOST = 20
 
 
@@ -26,10 +26,10 @@ def list_images(folder: Path | None) -> list[Path]:
     Raises:
         InputError: no images there.
     """
-    place = folder or sample_path() / "rgb"
-    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if not found:
-        raise InputError(f"calibration: no images in {place}; give a folder with some that are like yours")
+    try:
+        found = list(image_files(folder or sample_path() / "rgb").values())
+    except InputError as error:
+        raise InputError(f"calibration: {error}; give a folder of images like yours") from error
     count = min(len(found), _MOST)
     return [found[i * len(found) // count] for i in range(count)]
 

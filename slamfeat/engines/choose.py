@@ -7,7 +7,7 @@ from typing import cast, get_args
 
 import torch
 
-from slamfeat.cpu import cpu_has_bfloat16
+from slamfeat.cpu import cpu_has_bfloat16, cpu_has_int8
 from slamfeat.engines.base import EngineName, Precision
 from slamfeat.engines.libraries import EXPORTER, installed, require
 from slamfeat.errors import ConfigError
@@ -68,7 +68,8 @@ def choose(engine: str, precision: str, means: Means) -> Choice:
 def _engine(precision: str, means: Means) -> tuple[EngineName, str]:
     if means.device.type != "cpu":
         return "torch", f"the device is {means.device.type}"
-    if installed("openvino") and means.graph:
+    quantised = means.int8 and (precision == "int8" or (precision == "auto" and cpu_has_int8()))
+    if installed("openvino") and (means.graph or quantised):
         return "openvino", "the fastest on a processor"
     missing = "openvino cannot export the backbone here" if installed("openvino") else "openvino is not installed"
     if precision == "bf16" or (precision in ("auto", "int8") and cpu_has_bfloat16()):
@@ -79,11 +80,13 @@ def _engine(precision: str, means: Means) -> tuple[EngineName, str]:
 
 
 def _precision(engine: EngineName, means: Means) -> Precision:
-    if engine == "openvino" and means.int8:
+    if engine == "openvino" and means.int8 and cpu_has_int8():
         return "int8"
     if engine == "onnx":
         return "fp32"
-    return "bf16" if native_bfloat16(means.device) else "fp32"
+    # The others compute on the processor, whatever the backbone's device.
+    native = native_bfloat16(means.device) if engine == "torch" else cpu_has_bfloat16()
+    return "bf16" if native else "fp32"
 
 
 def native_bfloat16(device: torch.device) -> bool:
@@ -98,7 +101,9 @@ def _require(engine: EngineName, precision: Precision, means: Means) -> None:
         require("engine=openvino", "openvino", "openvino")
         if precision == "bf16" and not cpu_has_bfloat16():
             raise ConfigError("precision: this processor does not compute in bf16; use precision=int8 or fp32")
-        if precision == "int8" and not means.int8:
+        if precision == "int8" and means.int8:
+            return
+        if precision == "int8":
             require("precision=int8", "openvino", "nncf", *EXPORTER)
     elif engine == "onnx":
         require("engine=onnx", "onnx", "onnxruntime")

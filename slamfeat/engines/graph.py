@@ -29,8 +29,12 @@ _ROWS = _COLUMNS = 512
 
 def can_export(backbone: Backbone) -> bool:
     """Whether this installation can make the graph, and the graph fits one file."""
-    torch_version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    return installed(*EXPORTER) and torch_version >= _MIN_TORCH and fits(backbone)
+    return installed(*EXPORTER) and can_trace() and fits(backbone)
+
+
+def can_trace() -> bool:
+    """Whether this torch can export a graph with free sizes."""
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= _MIN_TORCH
 
 
 def fits(backbone: Backbone) -> bool:

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from slamfeat.errors import MissingDependencyError
 
 EXPORTER = ("onnx", "onnxscript")
 _TELEMETRY = "openvino_telemetry"
+_hiding = threading.RLock()  # sys.modules belongs to all threads
 
 
 def installed(*names: str) -> bool:
@@ -85,13 +87,14 @@ def without_telemetry() -> Iterator[None]:
     openvino and nncf send usage to a server and write an identifier to the home folder as soon as they are imported,
     with no setting against it; without that package they fall back on stubs.
     """
-    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == _TELEMETRY}
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # how Python marks a module that cannot be imported
-    try:
-        yield
-    finally:
-        del sys.modules[_TELEMETRY]
-        sys.modules.update(hidden)
+    with _hiding:
+        hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == _TELEMETRY}
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # how Python marks a module that cannot be imported
+        try:
+            yield
+        finally:
+            sys.modules.pop(_TELEMETRY, None)
+            sys.modules.update(hidden)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from slamfeat.engines.base import Engine
 from slamfeat.engines.choose import Choice, Means, choose
 from slamfeat.engines.graph import can_export, graph_entry, load_graph
 from slamfeat.engines.libraries import import_openvino, installed
+from slamfeat.errors import InputError, SlamfeatError
 
 
 def make_engine(
@@ -24,7 +25,8 @@ def make_engine(
     """What computes a backbone's tokens after some blocks.
 
     An engine other than torch exports the backbone, once for these weights and blocks, and int8 quantises it, once
-    more; both take some seconds and are kept, see `cache.engines_folder`.
+    more; both take some seconds and are kept, see `cache.engines_folder`. Where that fails, "auto" warns and takes
+    torch, unless int8 was asked for.
 
     Args:
         backbone: frozen, in float32, on its device.
@@ -40,7 +42,19 @@ def make_engine(
     """
     folder = Path(calibration).expanduser() if calibration is not None else None
     choice = plan_engine(backbone, layers, engine, precision, folder)
-    wanted = list(layers)
+    try:
+        return _build(backbone, list(layers), choice, folder)
+    except InputError:  # of the images to calibrate with
+        raise
+    except (SlamfeatError, ImportError, RuntimeError) as error:
+        if engine != "auto" or precision == "int8" or choice.engine == "torch":
+            raise
+        line = " ".join(str(error).split())
+        cache.logger.warning("the backbone runs in torch, which is slower: %s failed (%s)", choice.engine, line)
+        return make_engine(backbone, layers, "torch", precision)
+
+
+def _build(backbone: Backbone, wanted: list[int], choice: Choice, folder: Path | None) -> Engine:
     if choice.engine == "torch":
         from slamfeat.engines.torch_engine import TorchEngine, cast
 
@@ -68,12 +82,12 @@ def plan_engine(
     exportable = can_export(backbone)
     graph = exportable
     int8 = exportable and installed("nncf")
-    if not (graph and int8) and installed("openvino"):
+    if not (graph and int8):
         from slamfeat.engines.quantise import quantised_entry
 
         entry = graph_entry(backbone, list(layers))
-        int8 = int8 or cache.contains(quantised_entry(entry, calibration))
-        graph = graph or int8 or cache.contains(entry)
+        int8 = int8 or (installed("openvino") and cache.contains(quantised_entry(entry, calibration)))
+        graph = graph or cache.contains(entry)
     return choose(engine, precision, Means(backbone.device, graph, int8))
 
 

@@ -32,6 +32,7 @@ class OnnxEngine:
         self._session: tuple[int, Any] | None = None
         self._tables: tuple[tuple[int, int], dict[str, Any]] | None = None
         self._lock = threading.Lock()
+        self._open(torch.get_num_threads())
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """See `Engine`."""

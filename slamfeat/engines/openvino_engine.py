@@ -65,6 +65,7 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "f32" if self.precision == "fp32" or not self.has_bfloat16 else "bf16",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # several processes would all be pinned to the same first cores
         }
         return self._core.compile_model(model, "CPU", options)
 

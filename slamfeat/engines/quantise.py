@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from slamfeat.backbones import Backbone
+from slamfeat.cpu import cpu_has_int8
 from slamfeat.engines import cache
 from slamfeat.engines.calibration import GRID, digest_images, list_images, read_images
 from slamfeat.engines.calibration import __file__ as calibration_file
 from slamfeat.engines.graph import IMAGES, TABLE
-from slamfeat.engines.libraries import import_nncf, import_openvino, quiet_rich
+from slamfeat.engines.libraries import import_nncf, import_openvino, quiet_rich, require
 
 _SMOOTH_QUANT_ALPHA = 0.5
 """How much of the activations' spread moves into the weights (Xiao et al., ICML 2023). NNCF's 0.95 gave tokens of
@@ -22,10 +23,10 @@ Kodak's photographs a cosine of 0.989 to float32's, this 0.998; a few channels o
 
 
 def quantised_entry(graph: cache.Entry, folder: Path | None) -> cache.Entry:
-    """Where the quantised model is kept: by its graph and the images it was calibrated with."""
+    """Where the quantised model is kept: by its graph, the images it was calibrated with, and the weights' range."""
     images = digest_images(list_images(folder))
     source = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, calibration_file))).hexdigest()
-    identity = json.dumps([graph.identity, images, source])
+    identity = json.dumps([graph.identity, images, source, *([] if cpu_has_int8() else ["half range"])])
     return cache.Entry("int8", identity, (*graph.libraries, "openvino", "nncf"))
 
 
@@ -36,7 +37,12 @@ def quantise(backbone: Backbone, model: Any, calibration: Path | None) -> Any:
         backbone: whose graph it is.
         model: the graph as `openvino.Model`.
         calibration: a folder of images; None takes the shipped ones.
+
+    Raises:
+        InputError: no images in the folder.
+        MissingDependencyError: no nncf.
     """
+    require("precision=int8", "openvino", "nncf")
     nncf = import_nncf()
     tables = {f"{TABLE}{i}": table.cpu().numpy() for i, table in enumerate(backbone.tables(*GRID))}
     images = list(read_images(list_images(calibration), backbone.patch_size))
@@ -54,7 +60,9 @@ def quantise(backbone: Backbone, model: Any, calibration: Path | None) -> Any:
             fast_bias_correction=True,
             ignored_scope=nncf.IgnoredScope(names=_attention_products(model)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=_SMOOTH_QUANT_ALPHA)
+                smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=_SMOOTH_QUANT_ALPHA),
+                # Weights in half of the range, so that sums of two products fit 16 bits, see `cpu_has_int8`.
+                overflow_fix=None if cpu_has_int8() else nncf.OverflowFix.ENABLE,
             ),
         )
 

@@ -24,7 +24,9 @@ class TorchEngine:
     def __call__(self, images: Tensor) -> list[Tensor]:
         """See `Engine`."""
         backbone = self._backbone
-        return [tokens.float() for tokens in backbone.intermediate(backbone.normalize(images), self._layers)]
+        backbone.check_images(images)
+        found = backbone.intermediate(backbone.normalize(images), self._layers)
+        return [tokens.to(images.device, torch.float32) for tokens in found]
 
 
 def cast(backbone: Backbone, precision: Precision) -> Backbone:

@@ -8,6 +8,7 @@ run is taken up where it was, and more images can be added to a finished OUT.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,29 +21,7 @@ from slamfeat.export.journal import Journal
 from slamfeat.files import atomic_path
 from slamfeat.types import Features
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
 _PARTS = ("keypoints", "scores", "descriptors", "image_size")
-
-
-def image_files(path: Path) -> dict[str, Path]:
-    """Images below a folder (or the one image) by their name relative to it; hidden ones are left out.
-
-    Raises:
-        InputError: nothing there, or no images in it.
-    """
-    if path.is_file():
-        return {path.name: path}
-    if not path.is_dir():
-        raise InputError(f"no such file or folder: {path}; check the path")
-    found = {file.relative_to(path): file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES}
-    files = {
-        name.as_posix(): file
-        for name, file in sorted(found.items())
-        if file.is_file() and not any(part.startswith(".") for part in name.parts)
-    }
-    if not files:
-        raise InputError(f"{path}: holds no images ({', '.join(SUFFIXES)}); check the path")
-    return files
 
 
 class FeatureStore:
@@ -125,9 +104,17 @@ class FeatureStore:
                 old.copy(old[name], file.require_group(str(Path(name).parent)), Path(name).name)
 
 
+def is_complete(out: Path, names: Collection[str], config: Any) -> bool:
+    """Whether a finished `out` holds all these images, made with the settings `config`: nothing is left to do."""
+    try:
+        return set(names) <= _held_names(out, _settings(config))
+    except InputError:  # `FeatureStore` says what is wrong
+        return False
+
+
 def _settings(config: Any) -> str:
     """What the features depend on, to be compared when a file is taken up."""
-    backbone = {key: getattr(config, key) for key in ("weights", "engine", "precision")}
+    backbone = {key: getattr(config, key) for key in ("weights", "engine", "precision", "calibration")}
     return json.dumps({**backbone, **to_dict(config.frontend)}, sort_keys=True)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.registry import Architecture
+from slamfeat.cpu import cpu_has_bfloat16
 from slamfeat.engines.libraries import installed
 
 TINY = {
@@ -47,3 +48,16 @@ def need(library: str) -> None:
     """Skip without it; `pytest.importorskip` would import it with its telemetry."""
     if not installed(library):
         pytest.skip(f"{library} is not installed")
+
+
+def need_engine(engine: str, precision: str = "fp32") -> None:
+    """Skip where this engine cannot be built."""
+    libraries = {
+        "torch": (),
+        "openvino": ("onnx", "onnxscript", "openvino"),
+        "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    }
+    for name in (*libraries[engine], *(("nncf",) if precision == "int8" else ())):
+        need(name)
+    if engine == "openvino" and precision == "bf16" and not cpu_has_bfloat16():
+        pytest.skip("the processor does not compute in bf16")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from engine_backbones import LAYERS, make_backbone, need, random_images, referen
 
 from slamfeat.backbones import Backbone
 from slamfeat.engines import cache, graph, make_engine, plan_engine, quantise
+from slamfeat.engines import libraries as libraries_module
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +127,71 @@ def test_a_full_disk_leaves_nothing_behind(
     check(backbone)
     assert "No space left" in caplog.text
     assert list(cache.engines_folder().iterdir()) == []
+
+
+def test_an_entry_that_another_process_made_meanwhile_is_kept(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path))
+    entry = cache.Entry("graph", "identity", ("torch",))
+
+    def save(value: str, folder: Path) -> None:
+        (folder / "file").write_text(value)
+
+    def load(folder: Path) -> str:
+        return (folder / "file").read_text()
+
+    def build_second() -> str:
+        assert cache.load_or_build(entry, load, lambda: "first", save) == "first"
+        return "second"
+
+    assert cache.load_or_build(entry, load, build_second, save) == "second"
+    assert cache.load_or_build(entry, load, build_second, save) == "first"
+    (entry.folder / "file").write_text("damaged")
+    assert cache.load_or_build(entry, load, lambda: "third", save) == "third"
+    assert cache.load_or_build(entry, load, build_second, save) == "third"
+
+
+def test_what_dead_processes_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path))
+    old, young = (cache.engines_folder() / f".building-{name}" for name in ("old", "young"))
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "graph.onnx").write_text("half")
+    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    entry = cache.Entry("graph", "identity", ("torch",))
+    cache.load_or_build(
+        entry, lambda folder: "", lambda: "x", lambda x, folder: (folder / "file").write_text(x) and None
+    )
+    assert sorted(cache.engines_folder().iterdir()) == sorted([young, entry.folder])
+
+
+def test_telemetry_stays_hidden_until_the_last_thread_has_imported() -> None:
+    name = "openvino_telemetry"
+    before = sys.modules.get(name, "absent")
+    first_in, second_in, first_leaves, second_leaves = (threading.Event() for _ in range(4))
+    seen = []
+
+    def hide_until(entered: threading.Event, leave: threading.Event) -> None:
+        with libraries_module.without_telemetry():
+            entered.set()
+            leave.wait(10)
+            seen.append(sys.modules.get(name, "absent"))
+
+    threads = [
+        threading.Thread(target=hide_until, args=events)
+        for events in ((first_in, first_leaves), (second_in, second_leaves))
+    ]
+    threads[0].start()
+    assert first_in.wait(10)
+    threads[1].start()
+    second_in.wait(0.3)  # unless it must wait for the first one, it is inside by now
+    first_leaves.set()
+    threads[0].join(10)
+    second_leaves.set()
+    threads[1].join(10)
+    assert seen == [None, None]
+    assert sys.modules.get(name, "absent") is before
 
 
 def test_building_is_silent_and_tells_nobody(home: Path, images_folder: Path, tmp_path: Path) -> None:
