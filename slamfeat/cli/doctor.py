@@ -72,7 +72,7 @@ def _engine(advice: list[str]) -> str:
     """What `auto` takes for the shipped weights, and why; advice where something faster could be had."""
     import torch
 
-    from slamfeat.cpu import cpu_has_bfloat16
+    from slamfeat.cpu import cpu_has_bfloat16, cpu_has_int8
     from slamfeat.engines import plan_engine
     from slamfeat.errors import SlamfeatError
     from slamfeat.frontend import FrontendConfig
@@ -81,16 +81,27 @@ def _engine(advice: list[str]) -> str:
 
     try:
         backbone, _ = load_pretrained("default", torch.device("cpu"))
+        choice = plan_engine(backbone, layers_of(backbone, FrontendConfig()))
     except SlamfeatError as error:
         return f"unknown: {error}"
-    choice = plan_engine(backbone, layers_of(backbone, FrontendConfig()))
+    command = f'pip install "slamfeat[openvino]" (missing: {", ".join(_missing())})'
     if choice.engine != "openvino":
-        advice.append('pip install "slamfeat[openvino]": the backbone takes about half of its time in torch')
-    elif choice.precision != "int8":
-        advice.append("pip install nncf: int8 takes about two thirds of the time of bf16")
+        advice.append(f"{command}: the backbone takes about half of its time in torch")
+    elif choice.precision != "int8" and cpu_has_int8():
+        advice.append(f"{command}: int8 takes about two thirds of the time of bf16")
     if choice.precision == "fp32" and not cpu_has_bfloat16():
-        advice.append("the backbone runs in fp32 here: larger cells are faster, for example frontend.cell=42")
+        advice.append("the backbone runs in fp32 here: preset=fast takes less of its time")
     return f"{choice.engine} {choice.precision}: {choice.reason}"
+
+
+def _missing() -> list[str]:
+    """What the fastest engine lacks."""
+    from slamfeat.cpu import cpu_has_int8
+    from slamfeat.engines.graph import can_trace
+    from slamfeat.engines.libraries import EXPORTER, installed
+
+    wanted = ("openvino", *(("nncf",) if cpu_has_int8() else ()), *EXPORTER)
+    return [*(name for name in wanted if not installed(name)), *([] if can_trace() else ["torch 2.6"])]
 
 
 def _version(package: str, advice: list[str]) -> str:

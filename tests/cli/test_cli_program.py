@@ -152,11 +152,19 @@ def test_doctor_says_which_engine_runs_and_what_would_be_faster(
     assert any('pip install "slamfeat[openvino]"' in line for line in advice)
     assert facts["engine folder"] == f"{tmp_path / 'engines'}, 0 MB"
     monkeypatch.undo()
-    if not installed("openvino", "nncf"):
-        pytest.skip("openvino or nncf is not installed")
-    facts, advice = doctor.examine()
-    assert facts["engine"].startswith("openvino int8")
-    assert not any("openvino" in line for line in advice)
+    if not installed("openvino", "nncf", "onnx", "onnxscript"):
+        pytest.skip("openvino, nncf or the exporter is not installed")
+    monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path))
+    for has_int8 in (True, False):
+        for module in ("slamfeat.cpu", "slamfeat.engines.choose"):
+            monkeypatch.setattr(f"{module}.cpu_has_int8", lambda has_int8=has_int8: has_int8)
+        facts, advice = doctor.examine()
+        assert facts["engine"].startswith("openvino int8") == has_int8
+        assert not any("openvino" in line or "nncf" in line for line in advice)
+    monkeypatch.setattr("slamfeat.cpu.cpu_has_int8", lambda: True)
+    monkeypatch.setattr("slamfeat.engines.choose.cpu_has_int8", lambda: True)
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    assert any('"slamfeat[openvino]" (missing: nncf): int8' in line for line in doctor.examine()[1])
 
 
 @pytest.mark.parametrize("terminal", [True, False])
