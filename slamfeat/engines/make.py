@@ -42,6 +42,8 @@ def make_engine(
     """
     folder = Path(calibration).expanduser() if calibration is not None else None
     choice = plan_engine(backbone, layers, engine, precision, folder)
+    if engine == "auto" and choice.engine == "torch" and backbone.device.type == "cpu" and not installed("openvino"):
+        cache.logger.info('the backbone runs in torch; pip install "slamfeat[openvino]" makes it faster')
     try:
         return _build(backbone, list(layers), choice, folder)
     except InputError:  # of the images to calibrate with
