@@ -61,7 +61,7 @@ def test_refused_shapes(shape: tuple[int, ...]) -> None:
 def test_the_refusal_tells_the_fix() -> None:
     with pytest.raises(InputError, match=r"30x28.*slamfeat\.image\.fit_to_patch\(image, 14\)"):
         make_backbone("tiny2")(torch.zeros(1, 3, 28, 30))
-    with pytest.raises(InputError, match="normalize"):
+    with pytest.raises(InputError, match="takes floats, got uint8; divide by 255 first"):
         make_backbone("tiny2")(torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
 
 
