@@ -53,7 +53,8 @@ def extract_command(
     as_json: Json = False,
 ) -> None:
     """Write keypoints, scores and descriptors of every image (hloc's layout), skipping those already there."""
-    from slamfeat.export.hloc import FeatureStore, image_files
+    from slamfeat.export.hloc import FeatureStore
+    from slamfeat.image_files import image_files
     from slamfeat.vo.pipeline import build_frontend
 
     files = image_files(images)

@@ -22,6 +22,7 @@ class PipelineConfig:
         device: torch device.
         engine: what computes the backbone: "auto", "torch", "openvino" or "onnx".
         precision: of the backbone: "auto", "fp32", "bf16" or "int8".
+        calibration: a folder of images like yours, to quantise with for int8; empty for the shipped ones.
         frontend: see `FrontendConfig`.
         vo: see `OdometryConfig`.
     """
@@ -31,6 +32,7 @@ class PipelineConfig:
     device: str = "cpu"
     engine: str = "auto"
     precision: str = "auto"
+    calibration: str = ""
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     vo: OdometryConfig = field(default_factory=OdometryConfig)
 
@@ -44,5 +46,6 @@ def load_pipeline(recipe: str | Path | None = None, overrides: Sequence[str] = (
 def build_frontend(config: PipelineConfig) -> Frontend:
     """The frontend a configuration describes; errors as in `Frontend.from_pretrained`."""
     return Frontend.from_pretrained(
-        config.weights, config=config.frontend, device=config.device, engine=config.engine, precision=config.precision
-    )
+        config.weights, config=config.frontend, device=config.device, engine=config.engine, precision=config.precision,
+        calibration=config.calibration or None,
+    )  # fmt: skip
