@@ -43,7 +43,8 @@ class OdometryConfig:
         pnp_estimator: of the pose from depth: "pycolmap", "opencv" or "poselib".
         seed: seed of the robust estimators.
         pipelined: whether reading and extraction of the next frames go on in threads while a frame is estimated. The
-            result is the same; a frontend must be able to match while it extracts. Live cameras are never pipelined.
+            result is the same; a frontend must be able to match while it extracts. Live cameras are never pipelined,
+            and on device mps only reading is: torch aborts when two threads use it.
     """
 
     keyframe_px: float = 24.0

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slamfeat.data.records import StereoRig
 from slamfeat.frontend.protocol import FeatureFrontend
@@ -87,13 +88,19 @@ class Odometry:
         """Whether `track` needs features of each frame, so that they can be made ahead with `extract`."""
         return self.config.between_keyframes == "extract"
 
-    def extract(self, frame: Frame) -> Features:
-        """Features of a frame as `track` takes them. Another thread may call it while `track` runs.
+    @property
+    def extracts_ahead(self) -> bool:
+        """Whether features can be made ahead in another thread; not on mps, where two torch threads abort Python."""
+        backbone = getattr(self.frontend, "backbone", None)
+        return self.extracts_every_frame and (backbone is None or backbone.device.type != "mps")
 
-        The frontend never extracts twice at once, but may match meanwhile.
+    def extract(self, frame: Frame) -> tuple[Features, float]:
+        """Features of a frame and the milliseconds they took, as `track` takes them.
+
+        Another thread may call it while `track` runs, see `extracts_ahead`. The frontend never extracts twice at once,
+        but may match meanwhile.
         """
-        with self._extracting:
-            return self.frontend.extract(frame.image)
+        return self._extract_image(frame.image)
 
     def check(self, frame: Frame) -> None:
         """Raise InputError where `track` would refuse the frame that comes next."""
@@ -117,7 +124,7 @@ class Odometry:
         self.check(frame)
         report = FrameReport(frame.index, frame.timestamp)
         if features is not None:
-            report = replace(report, ms={"extract": extract_ms})
+            report = report.extracting(extract_ms)
         elif self._keyframe is not None and self._carrier is not None:
             pose, report = self._carry(self._keyframe, self._carrier, frame, report)
             if pose is not None:
@@ -130,9 +137,15 @@ class Odometry:
         return self._follow(self._keyframe, frame, features, report)
 
     def _extract(self, frame: Frame, report: FrameReport) -> tuple[Features, FrameReport]:
-        started = time.perf_counter()
-        features = self.extract(frame)
-        return features, report.spent("extract", started)
+        features, ms = self.extract(frame)
+        return features, report.extracting(ms)
+
+    def _extract_image(self, image: NDArray[np.uint8]) -> tuple[Features, float]:
+        """Features of a left or right image, and milliseconds without the wait for another extraction."""
+        with self._extracting:
+            started = time.perf_counter()
+            features = self.frontend.extract(image)
+            return features, 1e3 * (time.perf_counter() - started)
 
     def _start(self, frame: Frame, features: Features, report: FrameReport) -> Array | None:
         if report.keypoints < self.config.min_inliers:
@@ -157,7 +170,7 @@ class Odometry:
         weak = left < self.config.keyframe_ratio * before
         scaled = None if motion is None or weak else self._scaled(motion, keyframe, frame, found)
         if motion is None or scaled is None:
-            return None, report
+            return None, replace(report, ms=moved.ms)
         return self._arrive(keyframe, frame, None, found, motion, scaled, replace(moved, carried=True)), report
 
     def _follow(self, keyframe: Keyframe, frame: Frame, features: Features, report: FrameReport) -> Array | None:
@@ -247,7 +260,7 @@ class Odometry:
         """Carries on from a frame that was matched, unless the frame matched only what stood in for the keyframe."""
         if self.extracts_every_frame or self._keyframe is None or keyframe.timestamp != self._keyframe.timestamp:
             return None
-        carrier = KeypointCarrier(keyframe.features, keyframe.image)
+        carrier = self._carrier or KeypointCarrier(keyframe.features, keyframe.image)  # it is always the keyframe's
         carrier.place(found, frame.image)
         return carrier
 
@@ -255,10 +268,10 @@ class Odometry:
         """The keyframe with the depths its right image gives, where it has one that was not looked at yet."""
         if self._stereo is None or keyframe.right is None:
             return keyframe, report
-        with self._extracting:
-            started = time.perf_counter()
-            depths = self._stereo.depths(keyframe.features, keyframe.right)
-        return replace(keyframe, depths=depths, right=None), report.spent("stereo", started)
+        right, ms = self._extract_image(keyframe.right)
+        started = time.perf_counter()
+        depths = self._stereo.depths(keyframe.features, right)
+        return replace(keyframe, depths=depths, right=None), report.took("stereo", ms).spent("stereo", started)
 
     def _accept(self, pose: Array, report: FrameReport) -> Array:
         self._last_pose, self._lost_in_a_row = pose, 0

@@ -6,7 +6,6 @@ wait before each stage, so that memory stays flat.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ def tracking(sequence: Sequence, odometry: Odometry) -> Iterator[Iterator[FrameR
             yield (_track(odometry, frame) for frame in sequence)
             return
         frames = stack.enter_context(prefetch(sequence, AHEAD))
-        if not odometry.extracts_every_frame:
+        if not odometry.extracts_ahead:
             yield (_track(odometry, frame) for frame in frames)
             return
         extractions = stack.enter_context(prefetch((_extract(odometry, frame) for frame in frames), AHEAD))
@@ -51,12 +50,11 @@ class _Extraction:
 
 
 def _extract(odometry: Odometry, frame: Frame) -> _Extraction:
-    started = time.perf_counter()
     try:
-        features = odometry.extract(frame)
+        features, ms = odometry.extract(frame)
     except Exception as error:  # raised by `_track_extracted`, once the frame's turn has come
         return _Extraction(frame, error=error)
-    return _Extraction(frame, features, 1e3 * (time.perf_counter() - started))
+    return _Extraction(frame, features, ms)
 
 
 def _track(odometry: Odometry, frame: Frame) -> FrameReport:

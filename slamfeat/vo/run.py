@@ -61,8 +61,8 @@ class RunResult:
 
     @property
     def backbone_percent(self) -> float:
-        """Frames whose features were extracted, in percent of the frames read."""
-        return 100.0 * sum(report.extracted for report in self.reports) / max(len(self.reports), 1)
+        """Extractions from left images, in percent of the frames read."""
+        return 100.0 * sum(report.extractions for report in self.reports) / max(len(self.reports), 1)
 
     @property
     def ms(self) -> dict[str, float]:

@@ -5,7 +5,8 @@ OUT/
   trajectory.tum    tracked frames: timestamp tx ty tz qx qy qz qw, T_world_camera
   trajectory.kitti  every frame, 3x4 row by row; a lost or unreadable frame repeats the last pose
   metrics.json      the closing table
-  frames.jsonl      a line a frame: tracked, keyframe, matches, inliers, why lost, milliseconds a stage
+  frames.jsonl      a line a frame: tracked, keyframe, carried, keypoints, matches, inliers, extractions,
+                    displacement, why lost, milliseconds a stage
   run.log           what happened when: skipped and lost frames, warnings
   trajectory.png    from above and over time, with ground truth where there is some
   report.html       all of it on one page

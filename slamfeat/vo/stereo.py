@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slamfeat.data.records import StereoRig
 from slamfeat.frontend.protocol import FeatureFrontend
@@ -32,14 +31,14 @@ class StereoDepth:
         # serves cameras that are turned towards each other, where a difference of columns says nothing.
         self._min_parallax_deg = float(np.degrees(config.min_disparity_px / focal))
 
-    def depths(self, features: Features, right: NDArray[np.uint8]) -> Array:
+    def depths(self, features: Features, right: Features) -> Array:
         """Depth (K,) in metres of the left image's keypoints, NaN where unknown.
 
         Args:
             features: of the left image (batch of one).
-            right: (H, W, 3) the right image.
+            right: of the right image.
         """
-        matches = self._frontend.match(features, self._frontend.extract(right))
+        matches = self._frontend.match(features, right)
         points0, points1, _ = matches.numpy()
         rays0, rays1 = self._camera.normalize(points0), self._right.normalize(points1)
         near = sampson_error(essential_from_pose(self._T_right_left), rays0, rays1) <= self._threshold**2

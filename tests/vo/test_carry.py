@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,7 +133,7 @@ def test_a_sudden_jump_is_extracted_and_matched_at_once(mode: str) -> None:
     assert all(report.tracked for report in odometry.reports)
     jump = odometry.reports[4]
     assert jump.extracted and not jump.carried
-    assert "match" in jump.ms and "carry" in jump.ms
+    assert "match" in jump.ms and "carry" in jump.ms and jump.extractions == 1
     assert all(report.carried for report in odometry.reports[5:])
     assert errors_m(odometry, path).max() < 0.03
 
@@ -171,8 +173,24 @@ def test_the_last_frame_is_extracted_when_it_must_stand_in_for_the_keyframe() ->
     keyframes = sum(report.keyframe for report in odometry.reports)
     extracted = sum(report.extracted for report in odometry.reports)
     assert keyframes == 1 < extracted < len(path) / 2
-    assert odometry.frontend.extractions > extracted  # type: ignore[attr-defined]
+    extractions = odometry.frontend.extractions  # type: ignore[attr-defined]
+    assert sum(report.extractions for report in odometry.reports) == extractions > extracted
+    result = RunResult(odometry.trajectory, odometry.reports, [], len(path), 1.0, None)
+    assert result.backbone_percent == pytest.approx(100 * extractions / len(path))
     assert rotation_angle_deg(np.linalg.inv(odometry.trajectory.poses) @ path.poses).max() < 1.0
+
+
+def test_the_time_of_a_carry_that_failed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on a second at each look: each stage takes as many seconds as it was gone through."""
+    ticks = count()
+    path = make_path(8)
+    path.poses[4:] = path.poses[4:] @ make_pose(Rotation.from_euler("z", 12, degrees=True).as_matrix(), np.zeros(3))
+    for module in ("odometry", "report"):
+        monkeypatch.setattr(f"slamfeat.vo.{module}.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    reports = run(make_frames(path), path, keyframe_ratio=0.95).reports
+    failed = [report for report in reports[1:] if not report.carried]
+    assert failed and all(report.ms["pose"] == 2000 and report.ms["carry"] == 1000 for report in failed)
+    assert all(report.ms["pose"] == 1000 for report in reports if report.carried)
 
 
 def test_frames_without_depth_are_carried_but_never_become_keyframes() -> None:

@@ -6,18 +6,23 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import room
+import torch
 from stereo_world import RIG, StereoWorld
 from world import CAMERA, World, make_path
 
+from benchmarks.peers.opencv import OpenCVFrontend
 from slamfeat.data import open_sequence
 from slamfeat.errors import ImageError, InputError
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.types import Features, Frame, Matches
-from slamfeat.vo import Odometry, OdometryConfig
+from slamfeat.vo import FrameReport, Odometry, OdometryConfig
+from slamfeat.vo.pipelined import AHEAD
 from slamfeat.vo.run import RunResult, run_odometry
 from slamfeat.vo.setup import build_odometry, choose_mode
 
@@ -33,9 +38,11 @@ class Reels:
         self.frames = frames
         self.skipped: list[Any] = []
         self.readers: set[int] = set()
+        self.reached = [threading.Event() for _ in range(len(frames) + 1)]
 
     def __iter__(self) -> Iterator[Frame]:
-        for frame in self.frames:
+        for number, frame in enumerate(self.frames, 1):
+            self.reached[number].set()
             self.readers.add(threading.get_ident())
             if isinstance(frame, BaseException):
                 raise frame
@@ -96,7 +103,7 @@ def test_same_as_serial_with_lost_frames(mode: str) -> None:
         odometry = odometry_of(world, pipelined, mode=mode)
         reels = Reels(list(world.frames()))
         result = run(odometry, reels)
-        assert result.total == 30 and result.seconds > 0 and result.fps == 30 / result.seconds
+        assert result.total == 30
         found.append(odometry)
         here = {threading.get_ident()}
         assert world.matchers == here
@@ -105,6 +112,73 @@ def test_same_as_serial_with_lost_frames(mode: str) -> None:
         world.extractors.clear()
     assert 0 < len(found[0].trajectory) < 30
     assert_same(*found)
+
+
+class Meeting(World):
+    """The first match and the third extraction wait for each other: neither ends where they take turns."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.place, self.met = threading.Barrier(2, timeout=30), False
+
+    def extract(self, image, num_keypoints=None, mask=None) -> Features:  # type: ignore[no-untyped-def]
+        """Meets the first match."""
+        if int(image[0, 0, 0]) == 2:
+            self.place.wait()
+        return super().extract(image)
+
+    def match(self, features0: Features, features1: Features) -> Matches:
+        """Meets the third extraction."""
+        if not self.met:
+            self.place.wait()
+            self.met = True
+        return super().match(features0, features1)
+
+
+def test_extraction_goes_on_while_a_frame_is_matched() -> None:
+    world = Meeting(make_path(6))
+    assert run(odometry_of(world, True), Reels(list(world.frames()))).tracked == 6 and world.met
+
+
+@pytest.mark.parametrize(("word", "ahead"), [("extract", 2 * AHEAD), ("track", AHEAD)])
+def test_frames_read_ahead_are_few(word: str, ahead: int) -> None:
+    world = World(make_path(20))
+    odometry = Odometry(world, CAMERA, config=OdometryConfig(between_keyframes=word))
+    reels, seen = Reels(list(world.frames())), []
+
+    def progress(report: FrameReport) -> None:
+        if report.index == 5:
+            assert reels.reached[6 + ahead].wait(30)
+            seen.append(reels.reached[7 + ahead].wait(0.2))  # would be reached if more frames were read
+
+    run(odometry, reels, progress=progress)
+    assert seen == [False]
+
+
+@pytest.mark.parametrize("mode", ["rgbd", "stereo"])
+def test_same_as_serial_with_the_backbone_on_keyframes_only(mode: str) -> None:
+    path = room.make_path()
+    frames = room.make_frames(path, right=mode == "stereo")
+    found = []
+    for pipelined in (True, False):
+        config = OdometryConfig(pipelined=pipelined, between_keyframes="track", keyframe_px=15.0)
+        odometry = Odometry(OpenCVFrontend("sift", 400), room.CAMERA, mode, config, rig=room.RIG)  # type: ignore[arg-type]
+        reels = Reels(list(frames))
+        run(odometry, reels)
+        assert (threading.get_ident() in reels.readers) == (not pipelined)
+        assert sum(report.carried for report in odometry.reports) == len(path) - 1
+        found.append(odometry)
+    assert_same(*found)
+
+
+def test_on_mps_only_reading_goes_on_in_a_thread() -> None:
+    """Two threads that use torch there abort the process."""
+    world = Watched(make_path(6))
+    world.backbone = SimpleNamespace(device=torch.device("mps"))  # type: ignore[attr-defined]
+    reels = Reels(list(world.frames()))
+    run(odometry_of(world, True), reels)
+    assert world.extractors == world.matchers == {threading.get_ident()}
+    assert threading.get_ident() not in reels.readers
 
 
 class OneAtATime(StereoWorld):

@@ -72,14 +72,16 @@ def test_depth_of_each_keypoint_and_what_is_rejected(monkeypatch: pytest.MonkeyP
     frame = world.frames()[0]
     features = world.extract(frame.image)
     assert frame.right is not None
-    depths = StereoDepth(world, CAMERA, RIG, OdometryConfig()).depths(features, frame.right)
+    depths = StereoDepth(world, CAMERA, RIG, OdometryConfig()).depths(features, world.extract(frame.right))
     seen = world.see(0)[1] & world.see_right(0)[1]
     for rejected in (far, off_line, behind):
         assert seen[rejected].sum() > 5 and np.isnan(depths[rejected]).all()
     assert np.array_equal(np.isfinite(depths[120:]), seen[120:])
     assert np.allclose(depths[120:][seen[120:]], world.points[120:, 2][seen[120:]], rtol=1e-6)
     # 0.2 m and 490 px make 0.245 px at 400 m.
-    near_enough = StereoDepth(world, CAMERA, RIG, OdometryConfig(min_disparity_px=0.1)).depths(features, frame.right)
+    near_enough = StereoDepth(world, CAMERA, RIG, OdometryConfig(min_disparity_px=0.1)).depths(
+        features, world.extract(frame.right)
+    )
     assert np.allclose(near_enough[far][seen[far]], 400, rtol=1e-3)
 
 
