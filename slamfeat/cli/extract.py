@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,17 +53,24 @@ def extract_command(
     as_json: Json = False,
 ) -> None:
     """Write keypoints, scores and descriptors of every image (hloc's layout), skipping those already there."""
-    from slamfeat.export.hloc import FeatureStore
+    from slamfeat.export.hloc import FeatureStore, is_complete
     from slamfeat.image_files import image_files
-    from slamfeat.vo.pipeline import build_frontend
+    from slamfeat.vo.pipeline import build_frontend, settle_engine
 
     files = image_files(images)
-    config = pipeline_config(recipe, overrides, weights)
+    asked, frontend = pipeline_config(recipe, overrides, weights), None
+    config = settle_engine(asked)
+    if overwrite or not is_complete(out, files, config):
+        frontend = build_frontend(asked)  # may fall back on another engine than was foreseen
+        config = replace(asked, engine=frontend.engine.name, precision=frontend.engine.precision)
     with FeatureStore(out, config, overwrite) as store:
         todo = {name: file for name, file in files.items() if name not in store}
-        tally = _extract(todo, build_frontend(config), store, batch) if todo else _Tally(Throughput(0))
-        _check(tally, len(files), len(todo), images)
+        tally = _Tally(Throughput(len(todo)), alone=len(files) == 1)
+        if todo and frontend is not None:
+            _extract(todo, frontend, store, batch, tally)
         passed = tally.passed
+        passed.stop()
+        _check(tally, len(files), len(todo), images)
     row = {
         "images": tally.written, "done_before": len(files) - len(todo), "failed": len(tally.failures),
         "keypoints": tally.keypoints, "images_per_second": passed.images_per_second,
@@ -74,19 +81,19 @@ def extract_command(
 
 @dataclass
 class _Tally:
-    """What was done so far."""
+    """What was done so far; `alone` when the whole folder is one image."""
 
     passed: Throughput
+    alone: bool
     written: int = 0
     keypoints: int = 0
     failures: list[str] = field(default_factory=list)
     interrupted: bool = False
 
 
-def _extract(todo: dict[str, Path], frontend: Frontend, store: FeatureStore, batch: int) -> _Tally:
+def _extract(todo: dict[str, Path], frontend: Frontend, store: FeatureStore, batch: int, tally: _Tally) -> None:
     from slamfeat.export.batch import extract_images
 
-    tally = _Tally(Throughput(len(todo)))
     with (
         progress_bar("extract", len(todo)) as advance,
         finishing_first() as asked,
@@ -101,7 +108,6 @@ def _extract(todo: dict[str, Path], frontend: Frontend, store: FeatureStore, bat
             if asked():
                 tally.interrupted = True
                 break
-    return tally
 
 
 def _keep(image: Extraction, tally: _Tally, store: FeatureStore) -> None:
@@ -111,7 +117,7 @@ def _keep(image: Extraction, tally: _Tally, store: FeatureStore) -> None:
         tally.written += 1
         return
     tally.failures.append(str(image.error))
-    if tally.passed.total > 1:
+    if not tally.alone:  # else it is the error that ends the command, see `_check`
         say(f"warning: skipped {image.error}", "yellow")
 
 

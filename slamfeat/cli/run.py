@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,6 +118,7 @@ def run(
     chosen = choose_mode(mode, sequence)
     view = _checked_view(sequence, chosen, ply)
     frontend = frontend or build_frontend(config)
+    config = replace(config, engine=frontend.engine.name, precision=frontend.engine.precision)  # no "auto" to repeat
     odometry = build_odometry(frontend, view, chosen, scale, config.vo)
     out = out or default_folder(sequence.name, frontend.name, chosen)
     command = command_line(sequence, {"mode": chosen, "scale": scale, "align": align, **(repeat or {})})

@@ -22,6 +22,7 @@ class Throughput:
     megapixels: float = 0.0
     _started: float = field(default_factory=time.perf_counter)
     _told: float = field(default_factory=time.perf_counter)
+    _stopped: float | None = None
 
     def add(self, size: tuple[int, int] | None) -> None:
         """One image more, of `size` (W, H) where it could be read."""
@@ -31,8 +32,13 @@ class Throughput:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
-        return time.perf_counter() - self._started
+        """From the beginning until now, or until `stop`."""
+        now = time.perf_counter() if self._stopped is None else self._stopped
+        return max(now - self._started, 1e-9)
+
+    def stop(self) -> None:
+        """Stop the clock."""
+        self._stopped = time.perf_counter()
 
     @property
     def images_per_second(self) -> float:

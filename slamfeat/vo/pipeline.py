@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from slamfeat.backbones.load import parse_device
 from slamfeat.config import load_config
+from slamfeat.engines.make import plan_engine
 from slamfeat.frontend import Frontend, FrontendConfig
+from slamfeat.frontend.frontend import layers_of
 from slamfeat.frontend.presets import DEFAULT_PRESET, find_preset
+from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.vo.config import OdometryConfig
 
 
@@ -41,6 +45,20 @@ def load_pipeline(recipe: str | Path | None = None, overrides: Sequence[str] = (
     """The preset that recipe or words name, then the recipe's differences, then the words; errors as `load_config`."""
     name = load_config(PipelineConfig, recipe, overrides).preset
     return load_config(PipelineConfig(name, frontend=find_preset(name)), recipe, overrides)
+
+
+def settle_engine(config: PipelineConfig) -> PipelineConfig:
+    """The configuration with the engine and precision that `build_frontend` would take in place of "auto".
+
+    Nothing is exported, quantised or compiled for it, so that what fails there is not foreseen; errors as in
+    `Frontend.from_pretrained`.
+    """
+    if "auto" not in (config.engine, config.precision):
+        return config
+    backbone, _ = load_pretrained(config.weights, parse_device(config.device))
+    images = Path(config.calibration).expanduser() if config.calibration else None
+    choice = plan_engine(backbone, layers_of(backbone, config.frontend), config.engine, config.precision, images)
+    return replace(config, engine=choice.engine, precision=choice.precision)
 
 
 def build_frontend(config: PipelineConfig) -> Frontend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         config.frontend.num_keypoints = min(config.frontend.num_keypoints, 300)
         return Frontend(random_backbone(TINY).freeze(), config.frontend, "tiny")
 
+    def settle(config: PipelineConfig) -> PipelineConfig:
+        config.frontend.num_keypoints = min(config.frontend.num_keypoints, 300)
+        return replace(config, engine="torch", precision="fp32")
+
     monkeypatch.setattr("slamfeat.vo.pipeline.build_frontend", build)
+    monkeypatch.setattr("slamfeat.vo.pipeline.settle_engine", settle)
 
 
 @pytest.fixture

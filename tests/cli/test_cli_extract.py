@@ -10,9 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -22,6 +25,9 @@ from test_cli_run import interrupt_at
 
 from slamfeat.cli.throughput import duration
 from slamfeat.export.hloc import FeatureStore
+from slamfeat.frontend import Frontend
+from slamfeat.vo import pipeline
+from slamfeat.vo.pipeline import PipelineConfig
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -192,6 +198,11 @@ def test_unusable_images_are_left_out_and_counted(images: Path) -> None:
     assert len(contents("a.h5")) == 20
     row = cli_json("extract", images, "--out", "a.h5")
     assert (row["images"], row["failed"], row["done_before"]) == (0, 2, 5)
+    (images / "tiny.png").unlink()
+    result = cli("extract", images, "--out", "a.h5")
+    assert result.exit_code == 0 and "warning: skipped " in result.stderr and "black.png" in result.stderr
+    write_picture(Path("alone/black.png"), 64, 0)
+    assert_one_line(cli("extract", "alone", "--out", "b.h5"), "black.png", "no keypoints")
 
 
 def test_batches_hold_the_same_and_can_be_gone_on_with(images: Path) -> None:
@@ -211,13 +222,51 @@ def test_throughput_is_told_with_and_without_a_terminal(images: Path, monkeypatc
     write_picture(images / "tiny.png", 10)
     result = cli("extract", images, "--out", "a.h5", "--json")
     row = json.loads(result.stdout)
-    assert row["megapixels_per_second"] == pytest.approx(5 * 0.3072 / row["seconds"], rel=0.1)
-    assert row["images_per_second"] == pytest.approx(6 / row["seconds"], rel=0.1)
+    assert row["megapixels_per_second"] == pytest.approx(5 * 0.3072 / row["seconds"])
+    assert row["images_per_second"] == pytest.approx(6 / row["seconds"])
     lines = [line for line in result.stderr.splitlines() if "images/s" in line]
     assert len(lines) == 6
     for number, line in enumerate(lines, 1):
         assert re.fullmatch(rf"{number} of 6 images, [\d.]+ images/s, [\d.]+ MP/s, \d+:\d\d left", line), line
     assert lines[-1].endswith("0:00 left")
+
+
+def test_the_clock_stands_still_before_the_file_is_published(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish, clock = FeatureStore._publish, SimpleNamespace(perf_counter=time.perf_counter)
+    monkeypatch.setattr("slamfeat.cli.throughput.time", clock)
+
+    def an_hour_later(self: FeatureStore) -> None:
+        publish(self)
+        clock.perf_counter = lambda: time.perf_counter() + 3600
+
+    monkeypatch.setattr(FeatureStore, "_publish", an_hour_later)
+    assert cli_json("extract", images, "--out", "a.h5")["seconds"] < 3600
+
+
+def test_the_engine_that_runs_is_kept_with_the_features(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("extract", images, "--out", "a.h5").exit_code == 0
+    with h5py.File("a.h5", "r") as file:
+        settings = json.loads(file.attrs["settings"])
+    assert (settings["engine"], settings["precision"]) == ("torch", "fp32")
+    # The same command where another engine is foreseen, which fails, and then one that runs.
+    monkeypatch.setattr(pipeline, "settle_engine", lambda config: replace(config, engine="openvino", precision="int8"))
+    assert cli_json("extract", images, "--out", "a.h5")["done_before"] == 5
+    build = pipeline.build_frontend
+
+    def other(config: PipelineConfig) -> Frontend:
+        frontend = build(config)
+        frontend.engine.precision = "bf16"
+        return frontend
+
+    monkeypatch.setattr(pipeline, "build_frontend", other)
+    assert_one_line(cli("extract", images, "--out", "a.h5"), "a.h5", "other settings")
+
+
+def test_nothing_is_built_where_nothing_is_left_to_do(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("extract", images, "--out", "a.h5").exit_code == 0
+    monkeypatch.setattr(pipeline, "build_frontend", None)
+    row = cli_json("extract", images, "--out", "a.h5")
+    assert (row["images"], row["done_before"], row["images_per_second"]) == (0, 5, 0)
 
 
 def test_time_left() -> None:

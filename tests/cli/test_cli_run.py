@@ -85,6 +85,8 @@ def test_config_repeats_the_run(sequence: Path) -> None:
     for name in ("trajectory.tum", "trajectory.kitti"):
         assert Path("runs/a", name).read_bytes() == Path("runs/b", name).read_bytes()
     assert json.loads(Path("runs/b/metrics.json").read_text())["frames"] == 3
+    config = Path("runs/a/config.yaml").read_text().splitlines()
+    assert {"engine: torch", "precision: fp32"} <= set(config)  # what ran, not the "auto" that was asked for
 
 
 def test_evo_loads_both_trajectories(sequence: Path, tmp_path: Path) -> None:

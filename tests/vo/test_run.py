@@ -11,6 +11,7 @@ from world import CAMERA, World, make_path
 from slamfeat.errors import InputError, OutputError
 from slamfeat.types import Frame, Trajectory
 from slamfeat.vo import FrameReport, GroundTruthScale, Odometry
+from slamfeat.vo.pipeline import PipelineConfig, build_frontend, settle_engine
 from slamfeat.vo.run import run_odometry, summary
 from slamfeat.vo.runfolder import FILES, logging_to, plain, point_latest, run_folder, write_run
 from slamfeat.vo.setup import usable_scale
@@ -31,6 +32,15 @@ class Frames(list[Frame]):
     def timestamps(self) -> np.ndarray:
         """(N,) seconds."""
         return np.array([frame.timestamp for frame in self])
+
+
+def test_the_settled_engine_is_the_one_that_is_built() -> None:
+    open_ended = PipelineConfig()
+    settled = settle_engine(open_ended)
+    assert "auto" not in (settled.engine, settled.precision) and settle_engine(settled) == settled
+    for config in (open_ended, settled):
+        engine = build_frontend(config).engine
+        assert (engine.name, engine.precision) == (settled.engine, settled.precision)
 
 
 def make(blind: frozenset[int] = frozenset(), mode: str = "rgbd") -> tuple[Frames, Odometry]:
