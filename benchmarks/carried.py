@@ -4,11 +4,15 @@
 
 Rows are sequences in every mode they have data for (or the modes after a colon: PATH:rgbd,mono). Settings take turns
 round by round, so that the machine's noise hits all alike; FPS is the median over the rounds, reading included.
-"backbone frames" counts the frames whose features were extracted. Monocular steps have their length from ground truth,
+"backbone frames" counts the extractions from left images. Monocular steps have their length from ground truth,
 a pair at a time, where there is some.
 """
 
 from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line sets it; torch reads it when it is imported
 
 import argparse
 import json
@@ -77,6 +81,7 @@ def main() -> None:
     given = parser.parse_args()
     facts = header("python -m benchmarks.carried " + " ".join(sys.argv[1:]))
     frontend, rows = Frontend.from_pretrained(given.weights), []
+    facts["engine"] = f"{frontend.engine.name} {frontend.engine.precision}"
     for word in given.sequences:
         rows += rows_of(frontend, parse_sequence(word), given.rounds)
         write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")

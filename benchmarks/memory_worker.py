@@ -21,6 +21,11 @@ def resident_mb(field: str = "VmRSS") -> float:
     raise SystemExit(f"/proc/self/status has no {field}: this script needs Linux")
 
 
+def forget_peak() -> None:
+    """Let VmHWM start anew from what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def main() -> None:
     """Words: the sequence, the mode, samples are taken every so many frames, the run folder, KEY=VALUE settings."""
     path, mode, every, out, *overrides = sys.argv[1:]
@@ -39,7 +44,10 @@ def main() -> None:
     sequence = open_sequence(path)
     chosen = choose_mode(mode, sequence)
     view = sequence.for_mode(chosen)
-    odometry = build_odometry(build_frontend(config), view, chosen, "auto", config.vo)
+    frontend = build_frontend(config)
+    preparing_peak = resident_mb("VmHWM")
+    forget_peak()
+    odometry = build_odometry(frontend, view, chosen, "auto", config.vo)
     samples: list[tuple[int, float]] = []
 
     def note(report: FrameReport) -> None:
@@ -53,9 +61,10 @@ def main() -> None:
         (folder / "run.log").touch()
         write_run(folder, to_yaml(config), result, row, view.groundtruth)
     print(json.dumps({
-        "baseline_mb": baseline, "tracking_peak_mb": tracking_peak, "peak_mb": resident_mb("VmHWM"),
-        "samples": samples, "frames": result.total, "tracked": result.tracked, "keyframes": row["keyframes"],
-        "fps": result.fps, "frontend": odometry.frontend.name, "mode": chosen,
+        "baseline_mb": baseline, "preparing_mb": preparing_peak, "tracking_peak_mb": tracking_peak,
+        "peak_mb": resident_mb("VmHWM"), "samples": samples, "frames": result.total, "tracked": result.tracked,
+        "keyframes": row["keyframes"], "fps": result.fps, "frontend": frontend.name, "mode": chosen,
+        "engine": f"{frontend.engine.name} {frontend.engine.precision}",
     }))  # fmt: skip
 
 
