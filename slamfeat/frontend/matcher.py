@@ -40,7 +40,7 @@ class MatcherConfig:
     radius: float = 0.0
     min_similarity: float = 0.0
     temperature: float = 0.05
-    gate: float = 0.2
+    gate: float = 0.3
     neighbours: int = 9
 
     def __post_init__(self) -> None:
