@@ -6,11 +6,8 @@ come back in original pixels and `Camera.mapped` gives the exact intrinsics of t
 
 from __future__ import annotations
 
-import os
-import re
-import struct
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError, ImageError
+from slamfeat.image_header import header_size, is_cut
 from slamfeat.types import PixelMap
 
 ImageLike = str | Path | NDArray[np.uint8] | NDArray[np.float32] | Tensor
@@ -26,14 +24,6 @@ FitPolicy = Literal["pad", "crop", "resize"]
 
 MIN_SIDE = 32
 """Smallest accepted image side in pixels: room for a keypoint's neighbourhood."""
-
-_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-_JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-# EXIF's orientation (tag 0x0112, one SHORT) in either byte order, and its values that keep width and height.
-_ORIENTATION = re.compile(rb"\x01\x12|\x12\x01")
-_UPRIGHT = re.compile(
-    rb"\x01\x12\x00\x03\x00\x00\x00\x01\x00[\x01-\x04]|\x12\x01\x03\x00\x01\x00\x00\x00[\x01-\x04]\x00"
-)
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -60,13 +50,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
         ImageError: missing, not an image, or smaller than 32x32. A truncated file may pass.
     """
     try:
-        with Path(path).open("rb") as file:
-            start = file.read(len(_PNG))
-            size = _png_size(file) if start == _PNG else _jpeg_size(file) if start.startswith(_JPEG) else None
+        size = header_size(Path(path))
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}; check the path") from error
-    except struct.error:
-        size = None
     if size is None:
         height, width = read_image(path).shape[:2]
         return width, height
@@ -211,45 +197,9 @@ def _image_bytes(path: Path) -> NDArray[np.uint8]:
         raise ImageError(f"{path}: {error.strerror}; check the path") from error
     if not data:
         raise ImageError(f"{path}: the file is empty; copy it again")
-    # The marker is looked for in the second half, since an embedded JPEG thumbnail near the start ends with it too.
-    half = data[len(data) // 2 :]
-    cut = (data.startswith(_PNG) and _PNG_END not in half) or (data.startswith(_JPEG) and _JPEG_END not in half)
-    if cut:
+    if is_cut(data):
         raise ImageError(f"{path}: the image is truncated; copy it again")
     return np.frombuffer(data, dtype=np.uint8)
-
-
-def _png_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Size in an open PNG's header; None where it holds EXIF or is damaged."""
-    file.seek(len(_PNG))
-    size = None
-    while True:
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if kind == b"IHDR":
-            width, height = struct.unpack(">II", file.read(8))
-            size, length = (width, height), length - 8
-        elif kind == b"eXIf":
-            return None
-        elif kind == _PNG_END:
-            return size
-        file.seek(length + 4, os.SEEK_CUR)
-
-
-def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Size in an open JPEG's frame header (ITU-T T.81, B.2.2); None where EXIF may turn it, or it is damaged."""
-    file.seek(len(_JPEG))
-    while True:
-        mark, kind, length = struct.unpack(">BBH", file.read(4))
-        if mark != 0xFF or kind == 0xFF or length < 2:
-            return None
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            _, height, width = struct.unpack(">BHH", file.read(5))
-            return (width, height) if height else None
-        segment = file.read(length - 2)
-        if kind == 0xE1 and segment.startswith(b"Exif"):
-            tag = _ORIENTATION.search(segment)
-            if tag and not _UPRIGHT.match(segment, tag.start()):
-                return None
 
 
 def _load_npy(path: Path) -> NDArray[np.float32]:

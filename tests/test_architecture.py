@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "slamfeat"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "files", "sample", "geometry.se3"),
-    ("types", "config", "cpu", "image", "image_files", "trajectory_io"),
+    ("types", "config", "cpu", "image", "image_files", "image_header", "trajectory_io"),
     ("backbones", "geometry"),
     ("engines",),
     ("frontend", "data", "eval"),

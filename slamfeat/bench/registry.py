@@ -25,7 +25,7 @@ Factory = Callable[[int], FeatureFrontend]
 OURS = "slamfeat"
 _LIBRARIES = ("torch", "kornia", "opencv-python", "numpy")
 _OWN_LIBRARIES = ("openvino", "nncf", "onnxruntime", "scipy")  # no peer computes with these
-_OWN_FILES = ("image.py", "types.py", "cpu.py", "config.py", "vo/pipeline.py")
+_OWN_FILES = ("image.py", "image_header.py", "types.py", "cpu.py", "config.py", "vo/pipeline.py")
 
 
 def peers_folder() -> Path:

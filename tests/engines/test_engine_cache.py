@@ -41,12 +41,17 @@ def check(backbone: Backbone, precision: str = "fp32", folder: Path | None = Non
     torch.testing.assert_close(got, wanted, atol=limit, rtol=1e-4)
 
 
-def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
+def forbid(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From here on building fails; returns the list of attempts."""
+    attempts: list[str] = []
+
     def refuse(*_: object) -> None:
+        attempts.append("built again")
         raise AssertionError("built again")
 
     monkeypatch.setattr(graph, "export_graph", refuse)
     monkeypatch.setattr(quantise, "quantise", refuse)
+    return attempts
 
 
 def test_the_second_engine_builds_nothing(
@@ -54,9 +59,10 @@ def test_the_second_engine_builds_nothing(
 ) -> None:
     check(backbone)
     check(backbone, "int8", images_folder)
-    forbid(monkeypatch)
+    attempts = forbid(monkeypatch)
     check(backbone)
     check(backbone, "int8", images_folder)
+    assert attempts == []
 
 
 def test_what_is_kept_works_without_what_made_it(
