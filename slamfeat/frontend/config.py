@@ -36,7 +36,7 @@ class FrontendConfig:
 
     num_keypoints: int = 1024
     layers: list[int] = field(default_factory=list)
-    depth: float = 0.75
+    depth: float = 0.5
     cell: int = 0
     fit: str = "crop"
     sampling: str = "bilinear"

@@ -15,12 +15,12 @@ def _accurate() -> FrontendConfig:
 
 
 def _balanced() -> FrontendConfig:
-    """Fewer blocks on a smaller image, a smaller window, and keypoints without a partner are not looked for."""
-    return FrontendConfig(cell=56, depth=0.5, local_weight=1.0, refine=RefineConfig(window=11, levels=1, fill=False))
+    """A smaller image for the backbone, a smaller window, and keypoints without a partner are not looked for."""
+    return FrontendConfig(cell=56, local_weight=1.0, refine=RefineConfig(window=11, levels=1, fill=False))
 
 
 def _fast() -> FrontendConfig:
-    """Even fewer blocks, and one pass of refinement at half the size."""
+    """Fewer blocks, and one pass of refinement at half the size."""
     return FrontendConfig(
         cell=56, depth=0.34, local_weight=1.0,
         refine=RefineConfig(window=9, levels=1, shrink=2, passes=1, fill=False),

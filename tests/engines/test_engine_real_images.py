@@ -11,8 +11,9 @@ from engine_backbones import mean_cosine, need_engine
 
 from slamfeat.backbones import Backbone
 from slamfeat.engines import Engine, make_engine
-from slamfeat.frontend import Frontend
+from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.frontend.refine import RefineConfig
 from slamfeat.image import read_image, resize, to_batch
 
 FOLDERS = ("kitti/00_first200", "7scenes/redkitchen_000_399", "euroc/V1_01_easy_sparse100")
@@ -64,18 +65,18 @@ def test_tokens_of_the_demo(engine: Engine, backbone: Backbone, sample: Path) ->
 
 @pytest.mark.slow
 def test_a_frontend_on_int8_finds_the_same_matches(photo: np.ndarray, sample: Path) -> None:
-    """The same keypoint goes to the same place."""
+    """The same keypoint finds the same partner. Without refinement: its plane, which it draws by lot, amplifies."""
     need_engine("openvino", "int8")
     other = read_image(sorted((sample / "rgb").iterdir())[5])
-    matches = []
+    partners = []
     for precision in ("fp32", "int8"):
-        frontend = Frontend.from_pretrained("default", engine="openvino", precision=precision)
+        config = FrontendConfig(refine=RefineConfig(method="none"))
+        frontend = Frontend.from_pretrained("default", config=config, engine="openvino", precision=precision)
         assert (frontend.engine.name, frontend.engine.precision) == ("openvino", precision)
-        matches.append(frontend.match(frontend.extract(photo), frontend.extract(other)))
-    fp32, int8 = matches
-    assert torch.equal(fp32.points0, int8.points0)
-    either, both = fp32.mask | int8.mask, fp32.mask & int8.mask
-    same = both & ((fp32.points1 - int8.points1).norm(dim=-1) < 0.5)
-    assert int(both.sum()) > 100
+        matches = frontend.match(frontend.extract(photo), frontend.extract(other))
+        partners.append(matches.indices)
+    fp32, int8 = partners
+    same, either = (fp32 == int8) & (fp32 >= 0), (fp32 >= 0) | (int8 >= 0)
     share = int(same.sum()) / int(either.sum())
-    assert share > 0.85, share
+    assert int(same.sum()) > 100
+    assert share > 0.9, share

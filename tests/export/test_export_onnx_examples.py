@@ -78,7 +78,7 @@ def test_the_openvino_example_finds_the_matches(sample: Path, tmp_path: Path) ->
     points0, points1, _ = frontend.match(*(frontend.extract(picture, slots) for picture in pictures)).numpy()
     expected = np.column_stack([points0, points1])
     near = np.abs(found[:, None, :4] - expected).max(2).min(0) < 0.05
-    assert len(expected) > 50 and len(found) == len(expected) and near.mean() > 0.98
+    assert len(expected) > 50 and abs(len(found) - len(expected)) <= 0.01 * len(expected) and near.mean() > 0.98
 
 
 def _compile(folder: Path) -> Path:
