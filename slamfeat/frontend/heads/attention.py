@@ -50,7 +50,8 @@ class _FeedForward(nn.Module):
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
         hidden = self.norm(self.wide(torch.cat([state, message], -1)))
-        return state + self.narrow(F.gelu(hidden))
+        updated: Tensor = state + self.narrow(F.gelu(hidden))
+        return updated
 
 
 class SelfBlock(nn.Module):
@@ -71,10 +72,12 @@ class SelfBlock(nn.Module):
             encoding: of `FourierEncoding`.
             bias: (B, 1, 1, K) to add to the logits; large negative for empty slots.
         """
-        parts = self.query_key_value(state).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = parts.unbind(0)
+        batch, count, dim = state.shape
+        parts: Tensor = self.query_key_value(state).view(batch, count, 3, self.heads, dim // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         context = attend(rotate(encoding, query), rotate(encoding, key), value, bias)
-        return self.update(state, self.out(context.transpose(1, 2).flatten(-2)))
+        updated: Tensor = self.update(state, self.out(context.transpose(1, 2).flatten(-2)))
+        return updated
 
 
 class CrossBlock(nn.Module):
@@ -107,7 +110,9 @@ class CrossBlock(nn.Module):
         return self._split(self.key(state)), self._split(self.value(state))
 
     def _split(self, values: Tensor) -> Tensor:
-        return values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        batch, count, dim = values.shape
+        return values.view(batch, count, self.heads, dim // self.heads).transpose(1, 2)
 
     def _message(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        return self.out(attend(query, key, value, bias).transpose(1, 2).flatten(-2))
+        message: Tensor = self.out(attend(query, key, value, bias).transpose(1, 2).flatten(-2))
+        return message

@@ -115,21 +115,21 @@ class FinerCNN(FineBranch):
     def __init__(self, channels: int = 64) -> None:
         super().__init__()
         self.dim = channels
-        self.full = _layer(1, 8)
-        self.half = _layer(8, channels, 2)
-        self.quarter = nn.Sequential(_layer(channels, channels, 2), _layer(channels, channels))
-        self.eighth = nn.Sequential(_layer(channels, channels, 2), _layer(channels, channels))
-        self.sixteenth = nn.Sequential(_layer(channels, channels, 2), _layer(channels, channels))
+        self.at_full = _layer(1, 8)
+        self.at_half = _layer(8, channels, 2)
+        self.at_quarter = nn.Sequential(_layer(channels, channels, 2), _layer(channels, channels))
+        self.at_eighth = nn.Sequential(_layer(channels, channels, 2), _layer(channels, channels))
+        self.at_sixteenth = nn.Sequential(_layer(channels, channels, 2), _layer(channels, channels))
         self.fuse = nn.Conv2d(channels, channels, 1)
         self.fine = nn.Conv2d(8, channels, 1)
 
     def forward(self, image: Tensor) -> FineMaps:
         gray = image.mean(1, keepdim=True)
         gray = F.instance_norm(gray)
-        full = self.full(gray)
-        quarter = self.quarter(self.half(full))
-        eighth = self.eighth(quarter)
-        sixteenth = self.sixteenth(eighth)
+        full = self.at_full(gray)
+        quarter = self.at_quarter(self.at_half(full))
+        eighth = self.at_eighth(quarter)
+        sixteenth = self.at_sixteenth(eighth)
         size = quarter.shape[-2:]
         deep = [F.interpolate(x, size, mode="bilinear", align_corners=False) for x in (eighth, sixteenth)]
         fused = self.fuse(quarter + deep[0] + deep[1])

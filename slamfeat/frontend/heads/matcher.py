@@ -81,12 +81,13 @@ class _TokenInput(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.token_dim)
         self.narrow = nn.Linear(config.token_dim, config.token_width)
-        self.into_layer = nn.ModuleList(nn.Linear(config.token_width, config.dim) for _ in range(config.layers))
-        self.into_cross = nn.Parameter(torch.zeros(config.layers, config.heads))
-        self.into_similarity = nn.Parameter(torch.zeros(config.layers))
-        for matrix in self.into_layer:
+        matrices = [nn.Linear(config.token_width, config.dim) for _ in range(config.layers)]
+        for matrix in matrices:
             nn.init.zeros_(matrix.weight)
             nn.init.zeros_(matrix.bias)
+        self.into_layer = nn.ModuleList(matrices)
+        self.into_cross = nn.Parameter(torch.zeros(config.layers, config.heads))
+        self.into_similarity = nn.Parameter(torch.zeros(config.layers))
 
     def forward(self, tokens: Tensor) -> Tensor:
         return F.gelu(self.narrow(self.norm(tokens)))
