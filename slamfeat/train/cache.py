@@ -55,7 +55,9 @@ class PairCache:
             differing = sorted(key for key in {**cache.made, **made} if cache.made.get(key) != made.get(key))
             if differing or cache.count != count or cache.fields != dict(fields):
                 what = differing or ["count" if cache.count != count else "fields"]
-                raise ConfigError(f"{folder} was made with other settings ({', '.join(what)}); remove it or name another")
+                raise ConfigError(
+                    f"{folder} was made with other settings ({', '.join(what)}); remove it or name another"
+                )
             return cache
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -123,8 +125,7 @@ class PairCache:
 
     def _write(self, name: str, row: int, value: NDArray[Any]) -> None:
         # Not through the map: on a full disk a map kills the process instead of raising.
-        shape, dtype = self.fields[name]
-        data = np.ascontiguousarray(value, dtype=dtype).tobytes()
+        data = np.ascontiguousarray(value, dtype=self.fields[name][1]).tobytes()
         with (self.folder / f"{name}.bin").open("r+b") as file:
             file.seek(row * len(data))
             file.write(data)
