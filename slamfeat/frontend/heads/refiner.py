@@ -35,7 +35,7 @@ class RefinerConfig:
         passes: how often a match is refined.
     """
 
-    patch: int = 21
+    patch: int = 19
     channels: int = 16
     groups: int = 2
     reach: int = 3
@@ -83,29 +83,34 @@ class PatchRefiner(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(1, c, 3), nn.ReLU(inplace=True), nn.Conv2d(c, c, 3), nn.ReLU(inplace=True), nn.Conv2d(c, c, 3)
         )
-        self.window = nn.Parameter(torch.zeros(config.groups, 1, config.core**2))
+        self.window = nn.Parameter(torch.zeros(config.groups, 1, config.core**2))  # how much each pixel counts
         self.read = nn.Sequential(
             nn.Linear(config.groups * shifts, config.hidden), nn.ReLU(inplace=True),
             nn.Linear(config.hidden, config.hidden), nn.ReLU(inplace=True), nn.Linear(config.hidden, 6),
         )  # fmt: skip
-        self.register_buffer("pairs", _pairs_of_shifts(config), persistent=False)
-        self.pairs: Tensor
 
     def forward(self, patches0: Tensor, patches1: Tensor) -> Refined:
         """One pass on patches (M, 1, patch, patch) as `even_patches` gives them."""
-        correlation = self.correlate(self.features(patches0), self.features(patches1))
+        return self.compare(self.features(patches0), self.features(patches1))
+
+    def compare(self, features0: Tensor, features1: Tensor) -> Refined:
+        """One pass on features (M, channels, mapped, mapped) of the patches."""
+        correlation = self.correlate(features0, features1)
         out = self.read(correlation.flatten(1))
         cholesky = torch.cat([out[:, 2:4].clamp(_LEAST_LOG, _MOST_LOG), out[:, 4:5]], 1)
         return Refined(out[:, :2], cholesky, out[:, 5])
 
     def correlate(self, features0: Tensor, features1: Tensor) -> Tensor:
         """Correlation (M, groups, shifts) of the middle of the first patch with the second, shift by shift."""
-        config, reach = self.config, self.config.reach
-        core = features0[..., reach:-reach, reach:-reach]
-        first, second = (_unit_groups(x, config.groups) for x in (core, features1))
-        products = (first.mT @ second).flatten(2)  # (M, groups, core pixels * mapped pixels)
-        by_shift = products.index_select(2, self.pairs).view(len(products), config.groups, -1, config.core**2)
-        return (by_shift * self.window.softmax(2)[None]).sum(3)
+        groups, core, reach = self.config.groups, self.config.core, self.config.reach
+        weight = self.window.softmax(2).view(1, groups, 1, core, core)
+        first = weight * _unit_groups(features0[..., reach:-reach, reach:-reach], groups)
+        second = _unit_groups(features1, groups)
+        count, side = len(first), second.shape[-1]
+        # As a convolution with every match's own kernels: by far the fastest of the ways to slide one over the other.
+        kernels = first.flatten(0, 1)
+        slid = F.conv2d(second.reshape(1, -1, side, side), kernels, groups=count * groups)
+        return slid.view(count, groups, -1)
 
     def refine(
         self, image0: Tensor, image1: Tensor, points0: Tensor, points1: Tensor, affine: Tensor
@@ -120,29 +125,19 @@ class PatchRefiner(nn.Module):
         Returns:
             Points of image 1 (M, 2), and what the last pass said (its covariance is of the patch's pixels: of image 0).
         """
-        patches0 = even_patches(sample_patches(image0, points0, None, self.config.patch))
+        features0 = self.features(even_patches(sample_patches(image0, points0, None, self.config.patch)))
         found = points1
         said = None
         for _ in range(self.config.passes):
             patches1 = even_patches(sample_patches(image1, found, affine, self.config.patch))
-            said = self(patches0, patches1)
+            said = self.compare(features0, self.features(patches1))
             found = found + (affine @ said.offset[..., None])[..., 0]
         assert said is not None
         return found, said
 
 
 def _unit_groups(features: Tensor, groups: int) -> Tensor:
-    """(M, C, h, w) to (M, groups, C / groups, h * w) of unit length over a group's channels."""
-    split = features.flatten(2).view(features.shape[0], groups, features.shape[1] // groups, -1)
-    return F.normalize(split, dim=2)
-
-
-def _pairs_of_shifts(config: RefinerConfig) -> Tensor:
-    """For every shift and every pixel of the core, the place of their product among all pairs of pixels."""
-    core, mapped, reach = config.core, config.mapped, config.reach
-    rows = torch.arange(core)
-    steps = torch.arange(2 * reach + 1)
-    at = (steps[:, None, None, None] + rows[None, None, :, None]) * mapped
-    at = at + steps[None, :, None, None] + rows[None, None, None, :]  # (shift y, shift x, row, column) in the second
-    own = rows[:, None] * core + rows[None]
-    return (own * mapped**2 + at).flatten()
+    """(M, C, h, w) to (M, groups, C / groups, h, w) of unit length over a group's channels."""
+    count, channels, height, width = features.shape
+    split = features.reshape(count, groups, channels // groups, height, width)
+    return split * (split.square().sum(2, keepdim=True) + 1e-8).rsqrt()  # F.normalize takes twenty times as long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,7 @@ def test_the_matcher_is_lighterglue_until_tokens_are_let_in(heads: Heads, photo:
     for depth in (0.75, 0.34):
         config = learned("", refine="none")
         config.depth = depth
-        heads.about = HeadsAbout(
-            "dinov2-vits14", int(12 * depth) - 1, "xfeat", heads.about.matcher, heads.about.refiner
-        )
+        heads.about = dataclasses.replace(heads.about, layer=int(12 * depth) - 1)
         frontend = Frontend.from_pretrained("default", config=FrontendConfig(depth=depth), engine="torch")
         frontend = Frontend(frontend.backbone, config, engine=frontend.engine, heads=heads)
         matches.append(frontend.match(frontend.extract(photo), frontend.extract(photo[::-1].copy())))
@@ -87,8 +86,8 @@ def test_damaged_heads_are_refused(heads: Heads, tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-100] ^= 0xFF
     path.write_bytes(bytes(content))
-    with pytest.raises(WeightsError, match="h.safetensors"):
+    with pytest.raises(WeightsError, match=r"h\.safetensors"):
         load_heads(path)
     path.write_bytes(bytes(content[: len(content) // 2]))
-    with pytest.raises(WeightsError, match="h.safetensors"):
+    with pytest.raises(WeightsError, match=r"h\.safetensors"):
         load_heads(path)
