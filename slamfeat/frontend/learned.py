@@ -19,17 +19,24 @@ _LEAST_NEIGHBOURS = 8
 _FILL_NEIGHBOURS = 7
 
 
+def tokens_at_keypoints(features: Features) -> Tensor:
+    """Tokens (B, K, C) of unit length at the keypoints.
+
+    Raises:
+        InputError: the features carry no tokens.
+    """
+    if features.grid is None:
+        raise InputError("the learned matcher needs the token grid: use features of Frontend.extract")
+    return F.normalize(features.grid.sample(features.keypoints).float(), dim=2)
+
+
 def matcher_input(features: Features, with_tokens: bool) -> MatcherInput:
     """One side of a pair, for the attention matcher.
 
     Raises:
         InputError: the features carry no tokens, but the matcher wants them.
     """
-    tokens = None
-    if with_tokens:
-        if features.grid is None:
-            raise InputError("the learned matcher needs the token grid: use features of Frontend.extract")
-        tokens = F.normalize(features.grid.sample(features.keypoints).float(), dim=2)
+    tokens = tokens_at_keypoints(features) if with_tokens else None
     positions = normalize_positions(features.keypoints, features.image_size)
     return MatcherInput(positions, features.descriptors, tokens, features.mask)
 

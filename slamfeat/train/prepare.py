@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from slamfeat.frontend import Frontend
 from slamfeat.frontend.heads.describe import describe_fine
 from slamfeat.frontend.heads.fine import FineBranch
+from slamfeat.frontend.learned import tokens_at_keypoints
 from slamfeat.image import to_batch
 from slamfeat.train.cache import Fields, PairCache
 from slamfeat.train.labels import assignment_labels
@@ -34,8 +35,7 @@ class MatcherPreparer:
         """
         self.frontend, self.fine, self.size = frontend, fine, size
         probe = frontend.extract(np.zeros((size[1], size[0], 3), np.uint8))
-        assert probe.grid is not None
-        self._grid_shape = tuple(probe.grid.tokens.shape[1:])
+        self._token_dim = tokens_at_keypoints(probe).shape[2]
 
     @property
     def fields(self) -> Fields:
@@ -45,7 +45,7 @@ class MatcherPreparer:
             "keypoints": ((slots, 2), "float32"),
             "mask": ((slots,), "bool"),
             "descriptors": ((slots, self.fine.dim), "float16"),
-            "tokens": (self._grid_shape, "float16"),
+            "tokens": ((slots, self._token_dim), "float16"),
             "index": ((slots,), "int16"),
         }
         return {f"{name}{image}": field for image in (0, 1) for name, field in view.items()}
@@ -64,12 +64,11 @@ class MatcherPreparer:
     def _view(self, image: Pixels) -> Arrays:
         features = self.frontend.extract(image)
         described = describe_fine(self.fine, to_batch(image), features.keypoints)
-        assert features.grid is not None
         return {
             "keypoints": features.keypoints[0].numpy(),
             "mask": features.mask[0].numpy(),
             "descriptors": described[0].half().numpy(),
-            "tokens": features.grid.tokens[0].half().numpy(),
+            "tokens": tokens_at_keypoints(features)[0].half().numpy(),
         }
 
 

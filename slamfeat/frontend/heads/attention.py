@@ -49,6 +49,7 @@ class _FeedForward(nn.Module):
         self.narrow = nn.Linear(2 * dim, dim)
 
     def forward(self, state: Tensor, message: Tensor) -> Tensor:
+        """New state (B, K, dim) from state and message of that shape."""
         hidden = self.norm(self.wide(torch.cat([state, message], -1)))
         updated: Tensor = state + self.narrow(F.gelu(hidden))
         return updated

@@ -63,11 +63,13 @@ class XFeatBranch(FineBranch):
         del self.net.fine_matcher  # of the semi-dense mode, which is another way to sub-pixel
 
     def forward(self, image: Tensor) -> FineMaps:
+        """See `FineBranch`."""
         features, logits, reliability = self.net(image)
         cells = logits.softmax(1)[:, :64]
         return FineMaps(F.normalize(features, dim=1), F.pixel_shuffle(cells, 8), reliability)
 
     def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
+        """See `FineBranch`."""
         # Not this package's convention of pixels but the one that XFeat was trained with: x / (W - 1) over the map's
         # full width, up to half a map's pixel off.
         extent = keypoints.new_tensor([size[0] - 1, size[1] - 1])
@@ -88,11 +90,13 @@ class AlikedBranch(FineBranch):
         self.net = ALIKED("aliked-n16")
 
     def forward(self, image: Tensor) -> FineMaps:
+        """See `FineBranch`."""
         colours = image if image.shape[1] == 3 else image.expand(-1, 3, -1, -1)
         features, saliency = self.net.extract_dense_map(colours)
         return FineMaps(features, saliency)
 
     def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
+        """See `FineBranch`."""
         extent = keypoints.new_tensor([size[0] - 1, size[1] - 1])
         descriptors, _ = self.net.desc_head(maps.features, list(2 * keypoints / extent - 1))
         return torch.stack(descriptors)
@@ -124,6 +128,7 @@ class FinerCNN(FineBranch):
         self.fine = nn.Conv2d(8, channels, 1)
 
     def forward(self, image: Tensor) -> FineMaps:
+        """See `FineBranch`."""
         gray = image.mean(1, keepdim=True)
         gray = F.instance_norm(gray)
         full = self.at_full(gray)
@@ -137,6 +142,7 @@ class FinerCNN(FineBranch):
         return FineMaps(up + self.fine(full))
 
     def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
+        """See `FineBranch`."""
         limits = keypoints.new_tensor([size[0], size[1]])
         grid = ((keypoints + 0.5) / limits * 2 - 1)[:, :, None]
         sampled = F.grid_sample(maps.features, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -7,7 +7,7 @@ before every layer, and the tokens' similarity across the images to the logits o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -90,6 +90,7 @@ class _TokenInput(nn.Module):
         self.into_similarity = nn.Parameter(torch.zeros(config.layers))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, K, token_dim) to hints (B, K, token_width) for all layers."""
         return F.gelu(self.narrow(self.norm(tokens)))
 
 
@@ -132,11 +133,14 @@ class AttentionMatcher(nn.Module):
         *_, (state0, state1) = self._states(image0, image1, shared)
         return self._score(self.config.layers - 1, state0, state1, shared)
 
-    def layer_scores(self, image0: MatcherInput, image1: MatcherInput) -> Iterator[Scores]:
-        """Scores after each layer."""
+    def layer_scores(
+        self, image0: MatcherInput, image1: MatcherInput, layers: Collection[int]
+    ) -> Iterator[tuple[int, Scores]]:
+        """Number and scores of each of some layers, in order."""
         shared = self._share(image0, image1)
         for layer, (state0, state1) in enumerate(self._states(image0, image1, shared)):
-            yield self._score(layer, state0, state1, shared)
+            if layer in layers:
+                yield layer, self._score(layer, state0, state1, shared)
 
     def _share(self, image0: MatcherInput, image1: MatcherInput) -> _Shared:
         forbidden = empty_slots(image0.mask, image1.mask)
