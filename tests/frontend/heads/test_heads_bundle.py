@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from slamfeat.bench.peer_weights import load
 from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout, load_heads, save_heads
@@ -21,14 +21,14 @@ from slamfeat.frontend.refine import RefineConfig
 
 
 @pytest.fixture(scope="module")
-def heads() -> Heads:
+def heads(published: Callable[[str], Mapping[str, torch.Tensor]]) -> Heads:
     """XFeat and LighterGlue as published; tokens are not let in, and the refiner knows nothing."""
     torch.manual_seed(0)
     made = Heads(HeadsAbout("dinov2-vits14", 8, "xfeat", AttentionConfig(), RefinerConfig()))
-    state = {f"net.{k}": v for k, v in load("xfeat").items() if not k.startswith("fine_matcher.")}
+    state = {f"net.{k}": v for k, v in published("xfeat").items() if not k.startswith("fine_matcher.")}
     made.fine.load_state_dict(state)
     assert made.matcher is not None
-    load_lightglue(made.matcher, load("xfeat-lighterglue"))
+    load_lightglue(made.matcher, published("xfeat-lighterglue"))
     return made
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pytest
 import torch
 
-from slamfeat.bench.peer_weights import load
 from slamfeat.frontend.heads.fine import AlikedBranch, FinerCNN, XFeatBranch
 from slamfeat.image import to_batch
 
+Published = Callable[[str], Mapping[str, torch.Tensor]]
 
-def test_xfeat_descriptors_are_those_of_kornia(photo: np.ndarray) -> None:
+
+def test_xfeat_descriptors_are_those_of_kornia(photo: np.ndarray, published: Published) -> None:
     from kornia.feature import XFeat
 
     reference = XFeat(detection_threshold=0.05).eval()
-    reference.net.load_state_dict(load("xfeat"))
+    reference.net.load_state_dict(published("xfeat"))
     branch = XFeatBranch().eval()
-    branch.net.load_state_dict({k: v for k, v in load("xfeat").items() if not k.startswith("fine_matcher.")})
+    branch.net.load_state_dict({k: v for k, v in published("xfeat").items() if not k.startswith("fine_matcher.")})
     image = to_batch(photo)
     with torch.inference_mode():
         found = reference.detectAndCompute(image, top_k=300)[0]
@@ -28,14 +31,14 @@ def test_xfeat_descriptors_are_those_of_kornia(photo: np.ndarray) -> None:
     assert maps.saliency is not None and (maps.saliency[0, 0, y, x] > 0.05).all()
 
 
-def test_aliked_descriptors_are_those_of_kornia(photo: np.ndarray) -> None:
+def test_aliked_descriptors_are_those_of_kornia(photo: np.ndarray, published: Published) -> None:
     from kornia.feature import ALIKED
 
     small = to_batch(photo[100:356, 100:420])
     reference = ALIKED("aliked-n16", max_num_keypoints=200, detection_threshold=-1).eval()
-    reference.load_state_dict(load("aliked-n16"), strict=False)
+    reference.load_state_dict(published("aliked-n16"), strict=False)
     branch = AlikedBranch().eval()
-    branch.net.load_state_dict(load("aliked-n16"), strict=False)
+    branch.net.load_state_dict(published("aliked-n16"), strict=False)
     with torch.inference_mode():
         found = reference(small)[0]
         ours = branch.describe(branch(small), found.keypoints[None], (320, 256))[0]

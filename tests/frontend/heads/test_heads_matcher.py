@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor
 
 from slamfeat.bench.peer_models import build_lightglue
-from slamfeat.bench.peer_weights import load
 from slamfeat.errors import WeightsError
 from slamfeat.frontend.heads.lightglue_weights import load_lightglue
 from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher, MatcherInput, normalize_positions
 
+Published = Callable[[str], Mapping[str, Tensor]]
 SMALL: dict[str, Any] = {"input_dim": 64, "dim": 96, "layers": 6, "heads": 1}
 FULL: dict[str, Any] = {"input_dim": 128, "dim": 256, "layers": 9, "heads": 4, "token_width": 128}
 PEERS = {
@@ -52,13 +53,14 @@ def padded(image: MatcherInput, empty: int) -> MatcherInput:
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_with_published_weights_it_is_lightglue(name: str) -> None:
+def test_with_published_weights_it_is_lightglue(name: str, published: Published) -> None:
+    state = published(name)
     sizes, theirs = PEERS[name]
     reference = build_lightglue(
         name, leftovers=r"extractor\..*", **theirs, depth_confidence=-1, width_confidence=-1, filter_threshold=0.1
     )
     matcher = AttentionMatcher(AttentionConfig(**sizes)).eval()
-    load_lightglue(matcher, load(name))
+    load_lightglue(matcher, state)
     reference, matcher = reference.double(), matcher.double()  # in single precision both round, differently
     (points0, values0, _), (points1, values1, _) = scene(150, 170, sizes["input_dim"])
     image0, image1 = inputs(150, 170, sizes["input_dim"])
@@ -101,6 +103,6 @@ def test_tokens_move_the_result_as_soon_as_they_are_let_in() -> None:
     assert (matcher(image0, image1).similarity - before).abs().max() > 1e-3
 
 
-def test_weights_of_another_size_are_refused() -> None:
+def test_weights_of_another_size_are_refused(published: Published) -> None:
     with pytest.raises(WeightsError, match="another LightGlue"):
-        load_lightglue(AttentionMatcher(AttentionConfig(**SMALL)), load("aliked-lightglue"))
+        load_lightglue(AttentionMatcher(AttentionConfig(**SMALL)), published("aliked-lightglue"))
