@@ -32,3 +32,7 @@ class OutputError(SlamfeatError):
 
 class MissingDependencyError(SlamfeatError):
     """An optional package or system library is needed for what was asked."""
+
+
+class TrainingError(SlamfeatError):
+    """A training cannot go on: its loss or a gradient is not finite."""

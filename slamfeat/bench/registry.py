@@ -25,6 +25,7 @@ Factory = Callable[[int], FeatureFrontend]
 OURS = "slamfeat"
 _LIBRARIES = ("torch", "kornia", "opencv-python", "numpy")
 _OWN_LIBRARIES = ("openvino", "nncf", "onnxruntime", "scipy")  # no peer computes with these
+_OWN_FOLDERS = ("frontend", "frontend/heads", "backbones", "engines")
 _OWN_FILES = ("image.py", "image_header.py", "types.py", "cpu.py", "config.py", "vo/pipeline.py")
 
 
@@ -84,7 +85,7 @@ def fingerprint(name: str) -> str:
     recipe = _recipe_of(name)
     files = [recipe] if recipe else []
     if is_ours(name):
-        files += [file for folder in ("frontend", "backbones", "engines") for file in _sources(folder)]
+        files += [file for folder in _OWN_FOLDERS for file in _sources(folder)]
         files += [*(PACKAGE / file for file in _OWN_FILES), *sorted((PACKAGE / "assets").iterdir())]
     else:
         files += [_find(name)[0], *sorted((PACKAGE / "bench").glob("peer_*.py"))]

@@ -31,6 +31,9 @@ class FrontendConfig:
         local: descriptor of the pixels around a keypoint joined with the token: "none" or "sift" (upright RootSIFT).
         local_diameter: of the local descriptor, as OpenCV's keypoint size: its support is six times as wide; pixels.
         local_weight: share of the local descriptor in the similarity, 0..1.
+        heads: trained heads: the name of shipped ones or a .safetensors file; empty for none. Their fine descriptor
+            takes the place of token and local descriptor; `matcher.method=attention` and `refine.method=learned` use
+            the rest of them.
         selector, matcher, refine: see their classes.
     """
 
@@ -44,6 +47,7 @@ class FrontendConfig:
     local: str = "sift"
     local_diameter: float = 6.0
     local_weight: float = 0.85
+    heads: str = ""
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     matcher: MatcherConfig = field(default_factory=MatcherConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

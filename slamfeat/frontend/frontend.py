@@ -20,6 +20,8 @@ from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.descriptor import join, token_grid
+from slamfeat.frontend.heads.bundle import Heads, load_heads
+from slamfeat.frontend.heads.describe import describe_fine
 from slamfeat.frontend.local import dense_root_sift
 from slamfeat.frontend.matching import match_features
 from slamfeat.frontend.pixels import Pixels, load_pixels
@@ -43,6 +45,7 @@ class Frontend:
         config: FrontendConfig | None = None,
         name: str | None = None,
         engine: Engine | None = None,
+        heads: Heads | None = None,
     ) -> None:
         """Use `backbone` with the settings `config`.
 
@@ -51,15 +54,22 @@ class Frontend:
             config: settings; by default `FrontendConfig()`.
             name: to show; by default the backbone's.
             engine: what computes the tokens of `layers_of(backbone, config)`; by default torch, as the backbone is.
+            heads: trained heads; those that `config.heads` names when None.
 
         Raises:
-            ConfigError: a layer the backbone does not have, or a cell that `selector.splits` does not divide.
+            ConfigError: a layer the backbone does not have, a cell that `selector.splits` does not divide, or heads
+                that lack what the settings use or were trained on other tokens.
+            WeightsError: the heads' file is damaged.
         """
         self.backbone = backbone
         self.config = config or FrontendConfig()
         self.name = name or backbone.name
         self.layers = layers_of(backbone, self.config)
         cell_of(backbone, self.config)
+        if heads is None and self.config.heads:
+            heads = load_heads(self.config.heads)
+        self.heads = None if heads is None else heads.to(backbone.device)
+        check_heads(self.heads, backbone, self.layers, self.config)
         self.engine: Engine = engine or TorchEngine(backbone, self.layers)
 
     @classmethod
@@ -160,7 +170,7 @@ class Frontend:
         Raises:
             InputError: the batch sizes differ, or features of another frontend lack what the matcher needs.
         """
-        return match_features(features0, features1, self.config)
+        return match_features(features0, features1, self.config, self.heads)
 
     def _load(self, image: ImageLike) -> Pixels:
         return load_pixels(image, self.backbone.device, self.cell, self.config.fit)
@@ -175,9 +185,17 @@ class Frontend:
     def _describe(self, pixels: Pixels, keypoints: Tensor, scores: Tensor, valid: Tensor) -> Features:
         grid, gray = self._grid(pixels), pixels.gray
         with record_function("slamfeat.describe"):
-            descriptors = self._descriptors(grid, gray, keypoints)
+            if self.heads is None:
+                descriptors = self._descriptors(grid, gray, keypoints)
+            else:
+                descriptors = self._fine(pixels, keypoints)
         size = torch.tensor([gray.shape[-1], gray.shape[-2]], device=gray.device).expand(len(gray), 2)
         return Features(keypoints, scores, descriptors * valid[..., None], valid, size, grid, gray)
+
+    @torch.inference_mode()
+    def _fine(self, pixels: Pixels, keypoints: Tensor) -> Tensor:
+        assert self.heads is not None, "asked only with heads"
+        return describe_fine(self.heads.fine, pixels.colour(), keypoints)
 
     def _descriptors(self, grid: PatchGrid, gray: Tensor, keypoints: Tensor) -> Tensor:
         local = None
@@ -200,6 +218,30 @@ def layers_of(backbone: Backbone, config: FrontendConfig) -> list[int]:
         if not -backbone.depth <= layer < backbone.depth:
             raise ConfigError(f"layers: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}")
     return layers
+
+
+def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], config: FrontendConfig) -> None:
+    """Whether heads fit a backbone and what the settings ask of them.
+
+    Raises:
+        ConfigError: they do not; says what to change.
+    """
+    wanted = {"matcher": config.matcher.method == "attention", "refiner": config.refine.method == "learned"}
+    if heads is None:
+        if any(wanted.values()):
+            raise ConfigError("matcher.method=attention and refine.method=learned need trained heads; set heads=")
+        return
+    for part, is_wanted in wanted.items():
+        if is_wanted and getattr(heads, part) is None:
+            raise ConfigError(f"these heads have no {part}; choose another {part} method, or other heads")
+    about = heads.about
+    if wanted["matcher"] and heads.matcher is not None and heads.matcher.tokens is not None:
+        used = [layer % backbone.depth for layer in layers]
+        if about.backbone != backbone.name or used != [about.layer]:
+            raise ConfigError(
+                f"these heads were trained on block {about.layer} of {about.backbone}, not on {used} of "
+                f"{backbone.name}; use that backbone with frontend.layers=[{about.layer}], or heads of its own"
+            )
 
 
 def cell_of(backbone: Backbone, config: FrontendConfig) -> int:

@@ -1,4 +1,4 @@
-"""Matching without training: who is whose nearest neighbour, and where the tokens say a point went."""
+"""How to match, and matching without training: who is whose nearest neighbour, where the tokens say a point went."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from slamfeat.errors import ConfigError
 from slamfeat.types import PatchGrid
 
-MatchMethod = Literal["guided", "mutual", "dual_softmax"]
+MatchMethod = Literal["guided", "mutual", "dual_softmax", "attention"]
 NEVER = -1e4
 
 
@@ -25,13 +25,14 @@ class MatcherConfig:
     Attributes:
         method: "mutual" (mutual nearest neighbours of descriptors), "dual_softmax" (the same on the product of the
             two softmaxes, LoFTR eq. 2), or "guided": each keypoint's token is looked up in the other image's whole
-            grid, and the refiner finds the pixel from there.
+            grid, and the refiner finds the pixel from there. "attention": the learned matcher of `heads`.
         radius: only keypoints within this distance are compared; pixels, 0 for no limit. Both positions are in
             their own image, so this is a limit on the displacement.
         min_similarity: least cosine similarity of a match.
         temperature: of the dual softmax.
         gate: share of the other image's cells whose tokens are most alike where a match may lie; 1 for all.
             Descriptors decide among them.
+        min_probability: "attention" only: least probability of a match.
         neighbours: "guided" only: keypoints around a keypoint whose median displacement replaces its token's own; 1
             for none.
     """
@@ -41,6 +42,7 @@ class MatcherConfig:
     min_similarity: float = 0.0
     temperature: float = 0.05
     gate: float = 0.3
+    min_probability: float = 0.1
     neighbours: int = 9
 
     def __post_init__(self) -> None:

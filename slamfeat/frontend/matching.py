@@ -10,6 +10,8 @@ from torch.profiler import record_function
 from slamfeat.cpu import cpu_has_bfloat16
 from slamfeat.errors import InputError
 from slamfeat.frontend.config import FrontendConfig
+from slamfeat.frontend.heads.bundle import Heads
+from slamfeat.frontend.learned import attention_matches, refine_learned
 from slamfeat.frontend.local import LOCAL_DIM
 from slamfeat.frontend.matcher import (
     NEVER,
@@ -27,8 +29,10 @@ from slamfeat.types import Features, Matches, PatchGrid
 _REACH_PX = 3.0
 
 
-def match_features(features0: Features, features1: Features, config: FrontendConfig) -> Matches:
-    """Match two batches of features.
+def match_features(
+    features0: Features, features1: Features, config: FrontendConfig, heads: Heads | None = None
+) -> Matches:
+    """Match two batches of features; `heads` are those of their frontend.
 
     Raises:
         InputError: batch sizes or descriptor lengths differ, or grid or pixels are missing where they are needed.
@@ -41,12 +45,12 @@ def match_features(features0: Features, features1: Features, config: FrontendCon
         points1, scores, mask = _guided(features0, features1, config)
     else:
         with record_function("slamfeat.match"):
-            found, scores = descriptor_matches(features0, features1, config)
+            found, scores = _find_matches(features0, features1, config, heads)
         mask = found >= 0
         safe = found.clamp_min(0)[..., None].expand(-1, -1, 2)
         points1 = features1.keypoints.gather(1, safe)
     with record_function("slamfeat.refine"):
-        points1, scores, mask = _refine(features0, features1, points1, scores, mask, config)
+        points1, scores, mask = _refine(features0, features1, points1, scores, mask, config, heads)
     with record_function("slamfeat.link"):
         indices = _nearest_keypoints(points1, mask, features1)
     return Matches(
@@ -57,6 +61,15 @@ def match_features(features0: Features, features1: Features, config: FrontendCon
         mask=mask,
         num_keypoints1=int(features1.mask.shape[1]),
     )
+
+
+def _find_matches(
+    features0: Features, features1: Features, config: FrontendConfig, heads: Heads | None
+) -> tuple[Tensor, Tensor]:
+    if config.matcher.method != "attention":
+        return descriptor_matches(features0, features1, config)
+    assert heads is not None and heads.matcher is not None, "Frontend checks this"
+    return attention_matches(features0, features1, heads.matcher, config.matcher.min_probability)
 
 
 def descriptor_matches(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor]:
@@ -126,8 +139,9 @@ def _guided(features0: Features, features1: Features, config: FrontendConfig) ->
 
 
 def _refine(
-    features0: Features, features1: Features, points1: Tensor, scores: Tensor, mask: Tensor, config: FrontendConfig
-) -> tuple[Tensor, Tensor, Tensor]:
+    features0: Features, features1: Features, points1: Tensor, scores: Tensor, mask: Tensor, config: FrontendConfig,
+    heads: Heads | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     if config.refine.method == "none":
         return points1, scores, mask
     if features0.gray is None or features1.gray is None:
@@ -135,15 +149,22 @@ def _refine(
     refined, kept, quality = points1.clone(), torch.zeros_like(mask), torch.zeros_like(scores)
     for b in range(len(features0)):
         chosen = (features0.mask[b] if config.refine.fill else mask[b]).nonzero()[:, 0]
-        refined[b, chosen], quality[b, chosen], kept[b, chosen] = refine_points(
-            features0.gray[b, 0],
-            features1.gray[b, 0],
-            features0.keypoints[b, chosen],
-            points1[b, chosen],
-            config.refine,
-            known=mask[b, chosen],
+        grays = features0.gray[b, 0], features1.gray[b, 0]
+        matches = features0.keypoints[b, chosen], points1[b, chosen]
+        refined[b, chosen], quality[b, chosen], kept[b, chosen] = _refine_pair(
+            grays, matches, mask[b, chosen], config, heads
         )
     return refined, quality.clamp(0, 1), kept
+
+
+def _refine_pair(
+    grays: tuple[Tensor, Tensor], matches: tuple[Tensor, Tensor], known: Tensor, config: FrontendConfig,
+    heads: Heads | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    if config.refine.method == "lk":
+        return refine_points(*grays, *matches, config.refine, known=known)
+    assert heads is not None and heads.refiner is not None, "Frontend checks this"
+    return refine_learned(*grays, *matches, known, heads.refiner, config.refine.min_confidence, config.refine.fill)
 
 
 def _nearest_keypoints(points1: Tensor, mask: Tensor, features1: Features) -> Tensor:

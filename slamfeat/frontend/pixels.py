@@ -38,6 +38,9 @@ class Pixels(Protocol):
     def gray(self) -> Tensor:
         """(B, 1, H, W) uint8, the original image."""
 
+    def colour(self) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1], the original image."""
+
     def fitted(self) -> tuple[Tensor, PixelMap]:
         """Grey (B, 1, H', W') uint8 of whole cells, and the map from original to fitted pixels."""
 
@@ -93,6 +96,10 @@ class ArrayPixels:
         """See `Pixels`."""
         return self._gray
 
+    def colour(self) -> Tensor:
+        """See `Pixels`."""
+        return _planes(_stack(self._images))
+
     def fitted(self) -> tuple[Tensor, PixelMap]:
         """See `Pixels`."""
         return self._fitted, self._plan[1]
@@ -101,8 +108,7 @@ class ArrayPixels:
         """See `Pixels`."""
         (width, height), to_fitted = self._plan
         shrunk = _stack([_resample(self._fit(image), size) for image in self._images])
-        planes = shrunk.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        return planes.div_(255), to_fitted.then(PixelMap(scale=(size[0] / width, size[1] / height)))
+        return _planes(shrunk), to_fitted.then(PixelMap(scale=(size[0] / width, size[1] / height)))
 
     def _fit(self, image: Bytes) -> Bytes:
         import cv2
@@ -123,6 +129,7 @@ class TensorPixels:
     """`Pixels` of a batch (B, 3, H, W) of floats in [0, 1], on any device."""
 
     def __init__(self, batch: Tensor, cell: int, policy: FitPolicy) -> None:
+        self._colour = batch
         self._fitted, self._to_fitted = fit_to_patch(batch, cell, policy)
         self._gray, self._fitted_gray = (
             (to_gray(colours) * 255).round().to(torch.uint8) for colours in (batch, self._fitted)
@@ -133,6 +140,10 @@ class TensorPixels:
         """See `Pixels`."""
         return self._gray
 
+    def colour(self) -> Tensor:
+        """See `Pixels`."""
+        return self._colour
+
     def fitted(self) -> tuple[Tensor, PixelMap]:
         """See `Pixels`."""
         return self._fitted_gray, self._to_fitted
@@ -141,6 +152,11 @@ class TensorPixels:
         """See `Pixels`."""
         image, to_backbone = resize(self._fitted, size)
         return image, self._to_fitted.then(to_backbone)
+
+
+def _planes(images: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 to (B, 3, H, W) in [0, 1]."""
+    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def _stack(images: list[Bytes]) -> Tensor:

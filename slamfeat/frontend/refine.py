@@ -21,7 +21,7 @@ from slamfeat.errors import ConfigError
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-RefineMethod = Literal["none", "lk"]
+RefineMethod = Literal["none", "lk", "learned"]
 _Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 _LEAST_FOR_WARP = 12
 _MOST_SHRINK = 4
@@ -36,7 +36,8 @@ class RefineConfig:
     """How coarse matches are refined.
 
     Attributes:
-        method: "none" or "lk" (pyramidal Lucas-Kanade).
+        method: "none", "lk" (pyramidal Lucas-Kanade), or "learned" (the refiner of `heads`, which of the settings
+            below takes only `fill` and `min_confidence`).
         window: side of the tracked patch; pixels of the shrunk image, odd.
         levels: pyramid levels above the full image.
         shrink: refine in images shrunk by this whole number, 1 to 4: less exact, and several times faster.
@@ -49,6 +50,7 @@ class RefineConfig:
             image, 0 for no limit.
         max_return: largest distance between a point and itself tracked forward and back; pixels of the shrunk image.
         min_correlation: least correlation of the two patches, -1..1.
+        min_confidence: "learned" only: least probability that a refined match is right.
     """
 
     method: str = "lk"
@@ -61,6 +63,7 @@ class RefineConfig:
     max_shift: float = 0.0
     max_return: float = 1.0
     min_correlation: float = 0.6
+    min_confidence: float = 0.5
 
     def __post_init__(self) -> None:
         if self.method not in get_args(RefineMethod):

@@ -1,0 +1,70 @@
+"""Small patches around matched points, the second image's seen through the local affine map of the match."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_PRIOR_PX = 10.0  # how strongly neighbours must outweigh "no zoom, no roll": as one neighbour this far away
+_AGREES_PX = 3.0
+_TOLERANCES = (1.0, 0.5, 0.25, 0.15)  # shares of a neighbour's distance it may be off by, round by round
+
+
+def sample_patches(image: Tensor, points: Tensor, affine: Tensor | None, side: int) -> Tensor:
+    """Patches of one image.
+
+    Args:
+        image: (1, 1, H, W) grey, float.
+        points: (M, 2) pixels.
+        affine: (M, 2, 2): a step of one pixel in the patch is this step in the image; None for the identity.
+        side: of the patch, odd.
+
+    Returns:
+        (M, 1, side, side), read bilinearly; beyond the border the nearest pixel's value.
+    """
+    steps = torch.arange(side, device=points.device, dtype=points.dtype) - (side - 1) / 2
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    offsets = torch.stack([x, y], -1).view(1, -1, 2)
+    if affine is not None:
+        offsets = offsets @ affine.mT
+    where = (points[:, None] + offsets + 0.5) / points.new_tensor([image.shape[-1], image.shape[-2]]) * 2 - 1
+    values = F.grid_sample(image, where[None], mode="bilinear", padding_mode="border", align_corners=False)
+    return values.view(len(points), 1, side, side)
+
+
+def even_patches(patches: Tensor, noise: float = 4.0) -> Tensor:
+    """Patches (M, 1, S, S) with zero mean and unit deviation, so that exposure does not matter.
+
+    `noise`, in grey levels of the patches, keeps the noise of flat ones from being blown up to texture.
+    """
+    centered = patches - patches.mean((2, 3), keepdim=True)
+    deviation = centered.square().mean((2, 3), keepdim=True)
+    return centered / (deviation + noise**2).sqrt()
+
+
+def local_affines(points0: Tensor, points1: Tensor, neighbours: int = 12) -> Tensor:
+    """The affine map (M, 2, 2) by which the surroundings of each match moved, from its neighbours among the matches.
+
+    Least squares on the neighbours' offsets, reweighted (Geman-McClure) so that a few wrong ones do not matter, and
+    drawn to the identity where neighbours are few or close. From image 0 to image 1.
+
+    Args:
+        points0, points1: (M, 2) matches.
+        neighbours: how many to look at.
+    """
+    count = min(neighbours, len(points0) - 1)
+    identity = torch.eye(2, device=points0.device, dtype=points0.dtype)
+    if count < 3:
+        return identity.expand(len(points0), 2, 2)
+    nearest = torch.cdist(points0, points0).topk(count + 1, largest=False).indices[:, 1:]
+    from0 = points0[nearest] - points0[:, None]
+    from1 = points1[nearest] - points1[:, None]
+    prior = _PRIOR_PX**2 * identity
+    distance = from0.norm(dim=-1, keepdim=True)
+    affine = identity.expand(len(points0), 2, 2)
+    for tolerance in _TOLERANCES:
+        error = (from1 - from0 @ affine.mT).norm(dim=-1, keepdim=True) / (tolerance * distance + _AGREES_PX)
+        weighted = (from0 / (1 + error.square()).square()).mT
+        affine = torch.linalg.solve(weighted @ from0 + prior, weighted @ from1 + prior).mT
+    return affine

@@ -1,0 +1,125 @@
+"""Matching and refining with trained heads: from features to tensors the heads know, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from slamfeat.errors import InputError
+from slamfeat.frontend.heads.assignment import mutual_matches
+from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
+from slamfeat.frontend.heads.patches import local_affines
+from slamfeat.frontend.heads.refiner import PatchRefiner
+from slamfeat.types import Features
+
+_LEAST_NEIGHBOURS = 8
+_FILL_NEIGHBOURS = 7
+
+
+def tokens_at_keypoints(features: Features) -> Tensor:
+    """Tokens (B, K, C) of unit length at the keypoints.
+
+    Raises:
+        InputError: the features carry no tokens.
+    """
+    if features.grid is None:
+        raise InputError("the learned matcher needs the token grid: use features of Frontend.extract")
+    return F.normalize(features.grid.sample(features.keypoints).float(), dim=2)
+
+
+def matcher_input(features: Features, with_tokens: bool) -> MatcherInput:
+    """One side of a pair, for the attention matcher.
+
+    Raises:
+        InputError: the features carry no tokens, but the matcher wants them.
+    """
+    tokens = tokens_at_keypoints(features) if with_tokens else None
+    positions = normalize_positions(features.keypoints, features.image_size)
+    return MatcherInput(positions, features.descriptors, tokens, features.mask)
+
+
+def attention_matches(
+    features0: Features, features1: Features, matcher: AttentionMatcher, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Index (B, K0) of the second set's partner, -1 for none, and its probability (B, K0).
+
+    Raises:
+        InputError: descriptors of another length than the matcher knows, or no tokens.
+    """
+    if features0.descriptors.shape[2] != matcher.config.input_dim:
+        raise InputError(
+            f"the learned matcher knows descriptors of {matcher.config.input_dim} channels, "
+            f"not {features0.descriptors.shape[2]}: use features of this frontend"
+        )
+    with_tokens = matcher.tokens is not None
+    with torch.inference_mode():
+        scores = matcher(matcher_input(features0, with_tokens), matcher_input(features1, with_tokens))
+        return mutual_matches(scores, threshold)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where points of image 0 are in image 1 (M, 2), how sure (M,) in 0..1."""
+
+    points: Tensor
+    sure: Tensor
+
+
+@torch.inference_mode()
+def refine_learned(
+    gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tensor, known: Tensor, refiner: PatchRefiner,
+    least: float, fill: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Refine the matches of one pair, and look for unmatched keypoints where their neighbours went.
+
+    Args:
+        gray0, gray1: (H, W) uint8 images.
+        points0: (M, 2) pixels.
+        points1: (M, 2), meaningful where `known`.
+        known: (M,) bool.
+        refiner: trained.
+        least: probability below which a match is dropped.
+        fill: whether to look for those not known, and those dropped.
+
+    Returns:
+        points1 refined (M, 2), probability (M,), kept (M,) bool.
+    """
+    image0, image1 = (gray[None, None].float() for gray in (gray0, gray1))
+    found, sure = points1.clone(), torch.zeros(len(points0), device=points0.device)
+    kept = torch.zeros_like(known)
+    if int(known.sum()) >= _LEAST_NEIGHBOURS:
+        affine = local_affines(points0[known], points1[known])
+        found[known], sure[known] = _pass(image0, image1, points0[known], points1[known], affine, refiner)
+        kept = known & (sure >= least) & _inside(found, gray1)
+    if fill and int(kept.sum()) >= _LEAST_NEIGHBOURS and not bool(kept.all()):
+        lost = ~kept
+        guess, affine = _from_neighbours(points0, found, kept, lost)
+        found[lost], sure[lost] = _pass(image0, image1, points0[lost], guess, affine, refiner)
+        kept = (sure >= least) & _inside(found, gray1)
+    return found, sure, kept
+
+
+def _pass(
+    image0: Tensor, image1: Tensor, points0: Tensor, points1: Tensor, affine: Tensor, refiner: PatchRefiner
+) -> tuple[Tensor, Tensor]:
+    points, said = refiner.refine(image0, image1, points0, points1, affine)
+    return points, said.logit.sigmoid()
+
+
+def _from_neighbours(points0: Tensor, points1: Tensor, kept: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+    """Where lost points should be by their kept neighbours (N, 2), and the local affine there (N, 2, 2)."""
+    start, end = points0[kept], points1[kept]
+    affines = local_affines(start, end)
+    count = min(_FILL_NEIGHBOURS, len(start))
+    nearest = torch.cdist(points0[lost], start).topk(count, largest=False).indices
+    offsets = points0[lost][:, None] - start[nearest]
+    guesses = end[nearest] + (affines[nearest] @ offsets[..., None])[..., 0]
+    return guesses.median(1).values, affines[nearest[:, 0]]
+
+
+def _inside(points: Tensor, gray: Tensor) -> Tensor:
+    limits = points.new_tensor([gray.shape[-1] - 1, gray.shape[-2] - 1])
+    return ((points >= 0) & (points <= limits)).all(1)

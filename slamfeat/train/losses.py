@@ -1,0 +1,20 @@
+"""What training minimises, by head; each file says where its formulas come from."""
+
+from slamfeat.train.losses_detection import DetectionLoss, repeatability_loss
+from slamfeat.train.losses_matching import MatchingLoss, deep_matching_nll, matching_nll, precision_recall
+from slamfeat.train.losses_pose import PoseLoss, PoseLossSchedule, pose_loss
+from slamfeat.train.losses_refine import offset_log_density, offset_nll
+
+__all__ = [
+    "DetectionLoss",
+    "MatchingLoss",
+    "PoseLoss",
+    "PoseLossSchedule",
+    "deep_matching_nll",
+    "matching_nll",
+    "offset_log_density",
+    "offset_nll",
+    "pose_loss",
+    "precision_recall",
+    "repeatability_loss",
+]

@@ -1,0 +1,102 @@
+"""The matcher's loss, the likelihood of the true assignment (LightGlue, ICCV 2023, eq. 10), and its quality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from slamfeat.errors import ConfigError
+from slamfeat.frontend.heads.assignment import Scores
+from slamfeat.train.labels import IGNORE, UNMATCHABLE
+
+
+class MatchingLoss(NamedTuple):
+    """What a matcher is told.
+
+    Attributes:
+        loss: scalar, to be minimised.
+        statistics: scalars without gradient, mean over the pairs: `positive`, `negative` (the loss's two parts, before
+            they are weighed), `matches` and `unmatchable` (how many of either a pair has).
+    """
+
+    loss: Tensor
+    statistics: dict[str, Tensor]
+
+
+def matching_nll(scores: Scores, index0: Tensor, index1: Tensor, balance: float = 0.5) -> MatchingLoss:
+    """LightGlue's loss of one layer.
+
+    Of each pair: the mean of -log P over its true matches, and the mean of -log(1 - sigma) over the unmatchable points
+    of each image, averaged over the two images; a pair without either has 0 for it. The two are weighed, and pairs
+    averaged. At a balance of one half this is half of eq. 10.
+
+    Args:
+        scores: of B pairs of M and N keypoints.
+        index0: (B, M) true partner in the second image, -1 for surely none, -2 to ignore (see `labels`).
+        index1: (B, N) likewise.
+        balance: share of the matches in the loss, 0..1; the rest is the unmatchable points'.
+
+    Raises:
+        ConfigError: a balance outside 0..1.
+    """
+    if not 0 <= balance <= 1:
+        raise ConfigError(f"balance must lie between 0 and 1, got {balance}")
+    similarity, matchable0, matchable1 = (_single(value) for value in scores)
+    assert index0.shape == similarity.shape[:2] and index1.shape == (len(index0), similarity.shape[2]), (
+        "labels do not fit"
+    )
+    matched = index0 >= 0
+    positive = _mean(-_log_probability(similarity, matchable0, matchable1, index0.clamp_min(0)), matched)
+    alone0, alone1 = index0 == UNMATCHABLE, index1 == UNMATCHABLE
+    negative = 0.5 * (_mean(F.softplus(matchable0), alone0) + _mean(F.softplus(matchable1), alone1))
+    loss = (balance * positive + (1 - balance) * negative).mean()
+    statistics = {
+        "positive": positive.detach().mean(),
+        "negative": negative.detach().mean(),
+        "matches": matched.sum(1).to(loss.dtype).mean(),
+        "unmatchable": (alone0.sum(1) + alone1.sum(1)).to(loss.dtype).mean(),
+    }
+    return MatchingLoss(loss, statistics)
+
+
+def deep_matching_nll(layers: Sequence[Scores], index0: Tensor, index1: Tensor, balance: float = 0.5) -> MatchingLoss:
+    """The mean of `matching_nll` over layers (deep supervision); the statistics are the last layer's."""
+    assert layers, "no layers"
+    judged = [matching_nll(scores, index0, index1, balance) for scores in layers]
+    return MatchingLoss(torch.stack([one.loss for one in judged]).mean(), judged[-1].statistics)
+
+
+def precision_recall(found0: Tensor, index0: Tensor) -> tuple[Tensor, Tensor]:
+    """Share of found matches that are true, among those whose truth is known, and share of true matches found.
+
+    Args:
+        found0: (B, M) partner in the second image that a matcher says, negative for none.
+        index0: (B, M) labels as in `matching_nll`.
+
+    Returns:
+        Two scalars over the whole batch; 0 where there is nothing to take a share of.
+    """
+    said, known, true = found0 >= 0, index0 != IGNORE, index0 >= 0
+    right = (said & true & (found0 == index0)).sum()
+    return right / (said & known).sum().clamp_min(1), right / true.sum().clamp_min(1)
+
+
+def _log_probability(similarity: Tensor, matchable0: Tensor, matchable1: Tensor, partner: Tensor) -> Tensor:
+    """log P (B, M) of each keypoint of the first image with `partner` (B, M): double softmax, both matchable."""
+    # Not with `logsumexp`, which would need less memory, but takes twice as long with its derivative.
+    rows, columns = (similarity.log_softmax(dim).gather(2, partner[..., None])[..., 0] for dim in (2, 1))
+    return rows + columns + F.logsigmoid(matchable0) + F.logsigmoid(matchable1.gather(1, partner))
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """Mean (B,) over the points (B, M) that count; 0 where none does."""
+    return torch.where(where, values, 0.0).sum(1) / where.sum(1).clamp_min(1)
+
+
+def _single(values: Tensor) -> Tensor:
+    """Half-precision numbers have too few digits for sums of exponentials."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -1,0 +1,185 @@
+"""Training the matcher, with the tokens let in, on prepared pairs; what came with weights moves slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slamfeat.errors import ConfigError
+from slamfeat.frontend.heads.assignment import Scores, mutual_matches
+from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
+from slamfeat.train.cache import PairCache
+from slamfeat.train.labels import UNMATCHABLE
+from slamfeat.train.losses import matching_nll, precision_recall
+
+Batch = dict[str, Tensor]
+_HELD_OUT_SEED = 1_000_003
+
+
+@dataclass
+class MatcherTaskConfig:
+    """How the matcher is trained.
+
+    Attributes:
+        keypoints: of each image, drawn anew every time; at most the cache's slots.
+        warm_scale: learning rate of what came with published weights, as a share of the tokens' rate; 0 freezes it.
+        layers: how many layers but the last are judged a step, drawn at random (deep supervision); negative for all.
+        swap: whether the two images of a pair trade places half of the time.
+        held_out: pairs of the held-out cache that are looked at.
+    """
+
+    keypoints: int = 512
+    warm_scale: float = 0.05
+    layers: int = 1
+    swap: bool = True
+    held_out: int = 128
+
+    def __post_init__(self) -> None:
+        if self.keypoints < 8 or not 0 <= self.warm_scale <= 1 or self.held_out < 1:
+            raise ConfigError("matcher task: keypoints >= 8, 0 <= warm_scale <= 1 and held_out >= 1 are needed")
+
+
+class MatcherTask:
+    """A `slamfeat.train.task.Task` on prepared pairs."""
+
+    size: int | None = None
+    frozen: Sequence[nn.Module] = ()
+
+    def __init__(
+        self, config: MatcherTaskConfig, matcher: AttentionMatcher, cache: PairCache, held_out: PairCache,
+        image_size: tuple[int, int],
+    ) -> None:  # fmt: skip
+        """Train `matcher`, which may have published weights.
+
+        Args:
+            config: see the class.
+            matcher: trained in place.
+            cache, held_out: of `MatcherPreparer`.
+            image_size: (W, H) of all images.
+        """
+        self.config, self.module, self.cache, self.held_out = config, matcher, cache, held_out
+        self._image_size = torch.tensor([image_size])
+        for parameter in matcher.parameters():
+            parameter.requires_grad_(True)
+        if config.warm_scale == 0:
+            for parameter in self._warm():
+                parameter.requires_grad_(False)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is new at the full rate; what came with weights at a share of it."""
+        groups: list[dict[str, Any]] = []
+        if self.module.tokens is not None:
+            groups.append({"params": list(self.module.tokens.parameters()), "name": "tokens"})
+        if self.config.warm_scale > 0:
+            groups.append({"params": self._warm(), "name": "warm", "lr_scale": self.config.warm_scale})
+        return groups
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The pairs behind some sample numbers."""
+        return self._batch(self.cache, indices, seed=0)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """LightGlue's negative log-likelihood of the last layer and of some layers before it."""
+        images = self._inputs(batch)
+        judged = self._judged(int(batch["number"]))
+        losses = []
+        for _, scores in self.module.layer_scores(*images, judged):
+            losses.append(matching_nll(scores, batch["index0"], batch["index1"]).loss)
+        return torch.stack(losses).mean(), {"nll": losses[-1].detach(), **self._quality(scores, batch)}
+
+    @torch.inference_mode()
+    def evaluate(self) -> dict[str, float]:
+        """Held-out pairs: likelihood of the last layer, precision and recall; `score` is minus the likelihood."""
+        rows: list[dict[str, float]] = []
+        for start in range(0, min(self.config.held_out, self.held_out.count), 4):
+            numbers = range(start, min(start + 4, self.held_out.count))
+            batch = self._on_device(self._batch(self.held_out, numbers, _HELD_OUT_SEED))
+            scores = self.module(*self._inputs(batch))
+            loss = matching_nll(scores, batch["index0"], batch["index1"]).loss
+            rows.append({"nll": float(loss), **{k: float(v) for k, v in self._quality(scores, batch).items()}})
+        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        return {"score": -means["nll"], **means}
+
+    def _on_device(self, batch: Batch) -> Batch:
+        device = next(self.module.parameters()).device
+        return {name: value.to(device) for name, value in batch.items()}
+
+    def _warm(self) -> list[nn.Parameter]:
+        """Parameters that came with published weights; the confidences are trained on their own."""
+        return [p for name, p in self.module.named_parameters() if not name.startswith(("tokens.", "confidence."))]
+
+    def _judged(self, number: int) -> list[int]:
+        last = self.module.config.layers - 1
+        if self.config.layers < 0:
+            return list(range(last + 1))
+        drawn = np.random.default_rng([3, number]).permutation(last)[: self.config.layers]
+        return [*sorted(int(layer) for layer in drawn), last]
+
+    @staticmethod
+    def _quality(scores: Scores, batch: Batch) -> dict[str, Tensor]:
+        """Precision among matches whose truth is known, and recall of the true ones."""
+        with torch.no_grad():
+            found, _ = mutual_matches(scores, 0.1)
+            precision, recall = precision_recall(found, batch["index0"])
+            return {"precision": precision, "recall": recall}
+
+    def _inputs(self, batch: Batch) -> tuple[MatcherInput, MatcherInput]:
+        first, second = (
+            MatcherInput(
+                normalize_positions(batch[f"keypoints{i}"], self._image_size.to(batch["keypoints0"].device)),
+                batch[f"descriptors{i}"], batch[f"tokens{i}"], batch[f"mask{i}"],
+            )
+            for i in (0, 1)
+        )  # fmt: skip
+        return first, second
+
+    def _batch(self, cache: PairCache, indices: Sequence[int], seed: int) -> Batch:
+        values = cache.read([index % cache.count for index in indices])
+        pairs = [self._draw(values, place, index, seed) for place, index in enumerate(indices)]
+        batch = {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
+        batch["number"] = torch.tensor(indices[0])
+        return batch
+
+    def _draw(self, values: dict[str, Tensor], place: int, index: int, seed: int) -> Batch:
+        """Some keypoints of one pair, with labels among them; the same for the same sample number."""
+        rng = np.random.default_rng([seed, index])
+        views = [_subset(values, place, image, self.config.keypoints, rng) for image in (0, 1)]
+        first, second = views
+        first["index"] = _relabel(first["index"], second)
+        second["index"] = _relabel(second["index"], first)
+        if seed == 0 and self.config.swap and rng.random() < 0.5:
+            first, second = second, first
+        return {
+            f"{name}{image}": value
+            for image, view in enumerate((first, second))
+            for name, value in view.items()
+            if name != "slots"
+        }
+
+
+def _subset(values: dict[str, Tensor], place: int, image: int, count: int, rng: np.random.Generator) -> Batch:
+    """`count` slots of one image, filled ones first, in random order."""
+    mask = values[f"mask{image}"][place]
+    order = torch.from_numpy(rng.permutation(len(mask)))
+    chosen = order[mask[order].logical_not().argsort(stable=True)][:count]
+    return {
+        "slots": chosen,
+        "keypoints": values[f"keypoints{image}"][place][chosen],
+        "descriptors": values[f"descriptors{image}"][place][chosen].float(),
+        "tokens": values[f"tokens{image}"][place][chosen].float(),
+        "mask": mask[chosen],
+        "index": values[f"index{image}"][place][chosen].long(),
+    }
+
+
+def _relabel(index: Tensor, other: Batch) -> Tensor:
+    """Labels by slots of the cache to labels by places in the other image's draw; undrawn partners are no partners."""
+    slots = other["slots"]
+    places = torch.full((int(max(int(slots.max()), int(index.max()))) + 1,), UNMATCHABLE)
+    places[slots] = torch.arange(len(slots))
+    return torch.where(index >= 0, places[index.clamp_min(0)], index)

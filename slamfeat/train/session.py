@@ -1,0 +1,201 @@
+"""A session of a run: steps with their evaluations, checkpoints and lines of the log, until something ends it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any, NoReturn
+
+from slamfeat.errors import ConfigError, TrainingError, WeightsError
+from slamfeat.files import atomic_path
+from slamfeat.train.checkpoint import Checkpoint, Facts, prune_checkpoints, save_checkpoint, torch_bytes
+from slamfeat.train.config import LoopConfig
+from slamfeat.train.distributed import Ranks
+from slamfeat.train.loader import Loaded
+from slamfeat.train.log import TrainingLog
+from slamfeat.train.meter import Meter
+from slamfeat.train.rng import generator_states, generators_untouched, restore_generators
+from slamfeat.train.run_folder import RunFolder
+from slamfeat.train.stepper import NonFiniteStep, Stepper
+from slamfeat.train.task import Task
+from slamfeat.train.weights import WeightAverage, Weights, copy_weights, kept_weights
+
+
+class Session:
+    """The state of a run in this process.
+
+    Attributes:
+        step: steps made; best_step, best_score: of the best evaluation; stale: evaluations since.
+    """
+
+    def __init__(self, task: Task, config: LoopConfig, ranks: Ranks, folder: RunFolder) -> None:
+        """Begin at step 0 with the weights of the module, which is on its device."""
+        self._task, self._config, self._ranks, self._folder = task, config, ranks, folder
+        self._stepper = Stepper(task, config, ranks)
+        self._average = WeightAverage(self._weights, config.ema) if config.ema else None
+        self._meter = Meter(config.accumulate, config.accumulate * config.batch)
+        self.step, self.best_step, self.stale, self._saved = 0, 0, 0, 0
+        self.best_score: float | None = None
+        self._seconds, self._started = 0.0, time.perf_counter()
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Take up a run exactly where it stood.
+
+        Raises:
+            ConfigError: it had another number of processes or of samples.
+            WeightsError: it does not fit the task.
+        """
+        facts, what = checkpoint.facts, f"checkpoint of step {checkpoint.facts.step} in {self._folder.checkpoints}"
+        for name, then, now in (
+            ("processes", facts.world, self._ranks.world),
+            ("samples", facts.size, self._task.size),
+        ):
+            if then != now:
+                raise ConfigError(f"{what}: the run had {then} {name}, not {now}; resume with as many")
+        copy_weights(checkpoint.weights, self._weights(), what)
+        if self._average is not None:
+            copy_weights(checkpoint.average or {}, self._average.average, what)
+        try:
+            self._stepper.optimizer.load_state_dict(checkpoint.state["optimizer"])
+            restore_generators(checkpoint.state["generators"][self._ranks.rank])
+        except (KeyError, ValueError, IndexError) as error:
+            raise WeightsError(f"{what}: its optimizer does not fit this task ({error})") from error
+        self.step = self._saved = facts.step
+        self.best_step, self.best_score, self.stale = facts.best_step, facts.best_score, facts.stale
+        self._seconds = facts.seconds
+
+    def run(self, batches: Iterator[Loaded], log: TrainingLog | None, stop: Callable[[], bool]) -> str:
+        """Train until the end; a checkpoint is left in any case.
+
+        Args:
+            batches: micro-batches from the next step on.
+            log: None in processes that write nothing.
+            stop: asked after each step.
+
+        Returns:
+            What ended it: "steps", "patience", "minutes" or "stop".
+
+        Raises:
+            TrainingError: a loss or gradient is not finite.
+        """
+        self._set_training()
+        while not (reason := self._finished()):
+            self._make_step(batches, log)
+            if reason := self._interrupted(stop):
+                break
+        self._save()
+        return reason
+
+    def _finished(self) -> str:
+        if self.step >= self._config.steps:
+            return "steps"
+        return "patience" if self._config.patience and self.stale >= self._config.patience else ""
+
+    def _interrupted(self, stop: Callable[[], bool]) -> str:
+        minutes = (time.perf_counter() - self._started) / 60
+        late, asked = self._ranks.any(bool(self._config.max_minutes) and minutes >= self._config.max_minutes, stop())
+        if self._finished():
+            return ""
+        return "stop" if asked else "minutes" if late else ""
+
+    def _make_step(self, batches: Iterator[Loaded], log: TrainingLog | None) -> None:
+        try:
+            self._stepper.step(self.step, batches, self._meter)
+        except NonFiniteStep as failure:
+            self._fail(failure, log)
+        self.step += 1
+        if self._average is not None:
+            self._average.update(self.step)
+        last = self.step == self._config.steps
+        if self.step % self._config.log_every == 0 or last:
+            self._log(log)
+        every = self._config.evaluate_every
+        better = bool(every) and (self.step % every == 0 or last) and self._evaluate(log)
+        if better or self.step % self._config.save_every == 0:
+            self._save()
+
+    def _log(self, log: TrainingLog | None) -> None:
+        meter = self._meter
+        figures = self._ranks.mean({**meter.figures(), "wait_percent": meter.waited_percent})
+        waited = figures.pop("wait_percent")
+        if log is not None:
+            log.step({
+                "step": self.step, "lr": self._stepper.lr, **figures, "grad_norm": meter.norm,
+                f"{self._config.unit}_per_s": meter.rate, "wait_percent": waited,
+                "elapsed_s": self._elapsed, "eta_s": meter.left(self._config.steps - self.step),
+            })  # fmt: skip
+        meter.clear()
+
+    def _evaluate(self, log: TrainingLog | None) -> bool:
+        """Evaluate; whether it is the best so far."""
+        started = time.perf_counter()
+        with generators_untouched(), self._average.in_place() if self._average is not None else nullcontext():
+            self._task.module.eval()
+            figures = self._ranks.mean(self._task.evaluate())
+        self._set_training()
+        if self._config.score not in figures:
+            known = ", ".join(figures)
+            raise ConfigError(f"the evaluation has no figure '{self._config.score}'; set score to one of {known}")
+        score = figures[self._config.score]
+        better = math.isfinite(score) and (self.best_score is None or score > self.best_score)
+        self.stale = 0 if better else self.stale + 1
+        if better:
+            self.best_step, self.best_score = self.step, score
+        if log is not None:
+            log.evaluation(self.step, figures, time.perf_counter() - started, better)
+        return better
+
+    def _save(self) -> None:
+        if self._saved == self.step:
+            return
+        generators = self._ranks.gather(generator_states())
+        self._saved = self.step
+        if not self._ranks.first:
+            return
+        facts = Facts(
+            self.step, self.best_step, self.best_score, self.stale, self._elapsed, self._ranks.world, self._task.size
+        )
+        state = {"optimizer": self._stepper.optimizer.state_dict(), "generators": generators}
+        average = None if self._average is None else self._average.average
+        save_checkpoint(self._folder.checkpoints, Checkpoint(facts, self._weights(), average, state))
+        prune_checkpoints(self._folder.checkpoints, self._config.keep, self.best_step, self._config.keep_every)
+
+    def _fail(self, failure: NonFiniteStep, log: TrainingLog | None) -> NoReturn:
+        """Keep what is needed to look into it, and say so in all processes.
+
+        Raises:
+            TrainingError: always.
+        """
+        path = self._folder.nonfinite / f"step-{self.step + 1:08d}.pt"
+        suspects: list[Sequence[Loaded]] = self._ranks.gather(list(failure.suspects))
+        if self._ranks.first:
+            loaded = [one for process in suspects for one in process]
+            kept: dict[str, Any] = {
+                "step": self.step + 1, "what": failure.what, "indices": [one.indices for one in loaded],
+                "batches": [{name: value.clone() for name, value in one.batch.items()} for one in loaded],
+            }  # fmt: skip
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(torch_bytes(kept))
+        self._save()
+        self._ranks.meet()  # torchrun ends all processes as soon as one has failed
+        said = (
+            f"step {self.step + 1}: the {failure.what} is not finite; its batch is kept in {path} and the state before"
+            f" the step in {self._folder.checkpoints}; look at the batch, or lower lr or clip"
+        )
+        if log is not None:
+            log.event(said)
+        raise TrainingError(said) from failure
+
+    def _weights(self) -> Weights:
+        return kept_weights(self._task.module, self._task.frozen)
+
+    def _set_training(self) -> None:
+        self._task.module.train()
+        for network in self._task.frozen:
+            network.eval()
+
+    @property
+    def _elapsed(self) -> float:
+        return self._seconds + time.perf_counter() - self._started

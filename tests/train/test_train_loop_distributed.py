@@ -1,0 +1,82 @@
+"""Two processes under torchrun learn what one learns."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from training_toys import GradientToy, ToyConfig, loop
+
+from slamfeat.errors import ConfigError
+from slamfeat.train.checkpoint import load_checkpoint
+from slamfeat.train.loop import train
+from slamfeat.train.order import SampleOrder
+
+REPO = Path(__file__).parent.parent.parent
+PROGRAM = Path(__file__).parent / "training_toys.py"
+
+
+def torchrun(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the toy in two processes with Gloo."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(PROGRAM), str(out), "",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, *words], env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(tmp_path: Path) -> None:
+    config = ToyConfig(loop(steps=5, batch=8, accumulate=2, evaluate_every=5, ema=0.9), noisy=False, size=50, rare=3)
+    alone = GradientToy(config)
+    train(alone, config.loop, tmp_path / "alone", settings=config)
+    words = ["loop.steps=5", "loop.batch=8", "loop.accumulate=2", "loop.lr=1e-2", "loop.device=cpu"]
+    words += ["loop.log_every=1", "loop.evaluate_every=5", "loop.ema=0.9", "noisy=false", "size=50", "rare=3"]
+    done = torchrun(tmp_path / "two", *words)
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        gradients = torch.load(tmp_path / f"two.grad-{rank}.pt", weights_only=True)
+        torch.testing.assert_close(gradients, list(alone.gradients), atol=1e-6, rtol=1e-6)
+    kept = [load_checkpoint(tmp_path / name / "checkpoints", 5) for name in ("alone", "two")]
+    torch.testing.assert_close(kept[1].weights, kept[0].weights, atol=1e-6, rtol=1e-6)
+    assert float(kept[1].weights["rare"]) != 0
+    shares = [SampleOrder(config.loop, 50, rank, 2) for rank in (0, 1)]
+    users = [sum(3 in share.indices(step, 0) + share.indices(step, 1) for share in shares) for step in range(5)]
+    assert {0, 1} == set(users)  # no gradient for it in one process, or in both
+    assert len(kept[1].state["generators"]) == 2
+    assert not torch.equal(*(states["torch"] for states in kept[1].state["generators"]))
+    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").open()] for name in ("alone", "two")]
+    assert [line["step"] for line in logs[1]] == [1, 2, 3, 4, 5, 5]
+    for one, two in zip(*logs, strict=True):
+        for name in {"loss", "bias", "grad_norm"} & one.keys():
+            assert two[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6)
+    assert logs[1][-1]["evaluation"]["samples"] == 64
+    assert logs[1][0]["count"] == 4 and logs[0][0]["count"] == 8
+
+
+def test_what_one_process_cannot_learn_from_stops_both(tmp_path: Path) -> None:
+    """Sample 14 is in the second process's share of the second step."""
+    done = torchrun(tmp_path / "two", "loop.steps=9", "loop.device=cpu", "loop.evaluate_every=0", "poisoned=14")
+    assert done.returncode != 0
+    assert done.stderr.count("TrainingError: step 2: the loss is not finite") == 2
+    kept = torch.load(tmp_path / "two" / "nonfinite" / "step-00000002.pt", weights_only=True)
+    assert kept["indices"] == [[12, 13, 14, 15]]
+    assert load_checkpoint(tmp_path / "two" / "checkpoints", 1).facts.world == 2
+
+
+def test_processes_share_every_batch_without_overlap() -> None:
+    config = loop(batch=6, accumulate=2)
+    whole = SampleOrder(config, 10)
+    shares = [SampleOrder(config, 10, rank, 3) for rank in range(3)]
+    for step in range(4):
+        for micro in range(2):
+            joined = [index for share in shares for index in share.indices(step, micro)]
+            assert joined == whole.indices(step, micro)
+    with pytest.raises(ConfigError, match=r"batch=6 cannot be shared by 4 processes; use a multiple of 4"):
+        SampleOrder(config, 10, 0, 4)
+    with pytest.raises(ConfigError, match="no samples"):
+        SampleOrder(config, 0)
