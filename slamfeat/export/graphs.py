@@ -78,6 +78,7 @@ class FrontendGraph(Graph):
 
     Raises:
         ImageError: an image of this size holds no whole cell.
+        ConfigError: a frontend with trained heads.
     """
 
     inputs = ("image",)
@@ -86,6 +87,8 @@ class FrontendGraph(Graph):
 
     def __init__(self, frontend: Frontend, size: tuple[int, int], num_keypoints: int) -> None:
         super().__init__()
+        if frontend.heads is not None:
+            raise ConfigError("frontends with trained heads cannot be exported yet; export with frontend.heads= empty")
         self.frontend, self.backbone, self.num_keypoints = frontend, frontend.backbone, num_keypoints
         self.engine = TorchEngine(frontend.backbone, frontend.layers)
         self.policy = cast(FitPolicy, frontend.config.fit)
@@ -136,6 +139,8 @@ class MatcherGraph(Graph):
 
     def __init__(self, config: FrontendConfig, grids: tuple[PatchGrid, PatchGrid]) -> None:
         super().__init__()
+        if config.matcher.method == "attention":
+            raise ConfigError("the learned matcher cannot be exported yet; export mutual or dual_softmax")
         if config.matcher.method == "guided":
             raise ConfigError("matcher.method=guided looks tokens up one by one; export mutual or dual_softmax")
         self.config, self.grids = config, grids

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from slamfeat.errors import ConfigError, WeightsError
+from slamfeat.export.graphs import FrontendGraph, MatcherGraph
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout, load_heads, save_heads
 from slamfeat.frontend.heads.lightglue_weights import load_lightglue
@@ -56,13 +57,15 @@ def test_a_frontend_with_heads_matches_a_shifted_photo(heads: Heads, tmp_path: P
     assert len(points0) > 300 and (error < 1).mean() > 0.95
 
 
-def test_the_matcher_is_lighterglue_until_tokens_are_let_in(heads: Heads, photo: np.ndarray) -> None:
+def test_the_matcher_is_lighterglue_until_tokens_are_let_in(
+    heads: Heads, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through the whole frontend: other tokens, same matches."""
     matches = []
     for depth in (0.75, 0.34):
         config = learned("", refine="none")
         config.depth = depth
-        heads.about = dataclasses.replace(heads.about, layer=int(12 * depth) - 1)
+        monkeypatch.setattr(heads, "about", dataclasses.replace(heads.about, layer=int(12 * depth) - 1))
         frontend = Frontend.from_pretrained("default", config=FrontendConfig(depth=depth), engine="torch")
         frontend = Frontend(frontend.backbone, config, engine=frontend.engine, heads=heads)
         matches.append(frontend.match(frontend.extract(photo), frontend.extract(photo[::-1].copy())))
@@ -79,6 +82,18 @@ def test_heads_that_do_not_fit_are_refused(heads: Heads, tmp_path: Path) -> None
         Frontend.from_pretrained("default", config=learned(""), engine="torch")
     with pytest.raises(ConfigError, match="unknown heads 'nonsense'"):
         Frontend.from_pretrained("default", config=learned("nonsense"), engine="torch")
+
+
+def test_heads_are_not_exported_by_halves(heads: Heads, tmp_path: Path, photo: np.ndarray) -> None:
+    """Better no graph than one that leaves the heads out."""
+    path = save_heads(heads, tmp_path / "h.safetensors")
+    frontend = Frontend.from_pretrained("default", config=learned(path), engine="torch", precision="fp32")
+    grid = frontend.extract(photo).grid
+    assert grid is not None
+    with pytest.raises(ConfigError, match="trained heads cannot be exported"):
+        FrontendGraph(frontend, (280, 196), 64)
+    with pytest.raises(ConfigError, match="learned matcher cannot be exported"):
+        MatcherGraph(frontend.config, (grid, grid))
 
 
 def test_damaged_heads_are_refused(heads: Heads, tmp_path: Path) -> None:
