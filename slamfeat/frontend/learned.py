@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -58,14 +56,6 @@ def attention_matches(
     with torch.inference_mode():
         scores = matcher(matcher_input(features0, with_tokens), matcher_input(features1, with_tokens))
         return mutual_matches(scores, threshold)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Where points of image 0 are in image 1 (M, 2), how sure (M,) in 0..1."""
-
-    points: Tensor
-    sure: Tensor
 
 
 @torch.inference_mode()
