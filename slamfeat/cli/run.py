@@ -107,9 +107,10 @@ def run(
     `repeat` holds further options to note down in config.yaml; `frontend` is what `config` describes, if built already.
     """
     from slamfeat.config import to_yaml
+    from slamfeat.run_log import logging_to
     from slamfeat.vo.pipeline import build_frontend
     from slamfeat.vo.run import check_align, summary
-    from slamfeat.vo.runfolder import check_free, logging_to, point_latest, run_folder, write_run
+    from slamfeat.vo.runfolder import check_free, point_latest, run_folder, write_run
     from slamfeat.vo.setup import build_odometry, choose_mode
 
     check_align(align)

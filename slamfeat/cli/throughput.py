@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from slamfeat.run_log import duration
+
 LINE_SECONDS = 10.0
 """How often a line is written where no progress bar can be."""
 
@@ -67,10 +69,3 @@ class Throughput:
         if due:
             self._told = time.perf_counter()
         return due
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:03, or 2:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

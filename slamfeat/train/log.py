@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from slamfeat.errors import OutputError
+from slamfeat.run_log import duration, logging_to
 
 log = logging.getLogger("slamfeat.train")
 _UNSAID = ("step", "lr", "elapsed_s", "eta_s")
@@ -78,36 +79,10 @@ def training_log(path: Path, events: Path, console: Console, steps: int, done: i
         TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=False)),
     )  # fmt: skip
     with (
-        _logging_to(events),
+        logging_to(events, append=True),
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         yield TrainingLog(path, console, progress, progress.add_task("", total=steps, completed=done, note=""))
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:03, or 2:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    try:
-        handler = logging.FileHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another --out") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("slamfeat")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-        handler.close()
 
 
 def _short(value: Any) -> str:

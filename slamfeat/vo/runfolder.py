@@ -18,7 +18,6 @@ OUT as it was. `latest` in the nearest folder named `runs` points at the newest 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import shutil
@@ -79,7 +78,7 @@ def run_folder(out: Path, overwrite: bool) -> Iterator[Path]:
 def write_run(
     folder: Path, config_yaml: str, result: RunResult, row: dict[str, Any], groundtruth: Trajectory | None
 ) -> None:
-    """Write the files of a run, but for run.log, which grows during the run (see `logging_to`)."""
+    """Write the files of a run, but for run.log, which grows during the run (see `slamfeat.run_log`)."""
     from slamfeat.viz.plots import plot_trajectory
     from slamfeat.viz.report import run_report
 
@@ -106,30 +105,6 @@ def point_latest(out: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Write what slamfeat logs to `path` as well, while the block runs.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        handler = _Log(path, mode="w", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another --out") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("slamfeat")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-        handler.close()
-
-
 def plain(value: Any) -> Any:
     """JSON has no NaN: it becomes null."""
     if isinstance(value, dict):
@@ -137,20 +112,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class _Log(logging.FileHandler):
-    """A full disk shows when the results are written; the log need not print a traceback for every line before."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Lose the line."""
-
-    def close(self) -> None:
-        """Close, whether or not the last lines could be written."""
-        try:
-            super().close()
-        except OSError:
-            self.stream = None
 
 
 def _every_frame(result: RunResult) -> Trajectory:

@@ -9,11 +9,12 @@ import pytest
 from world import CAMERA, World, make_path
 
 from slamfeat.errors import InputError, OutputError
+from slamfeat.run_log import logging_to
 from slamfeat.types import Frame, Trajectory
 from slamfeat.vo import FrameReport, GroundTruthScale, Odometry
 from slamfeat.vo.pipeline import PipelineConfig, build_frontend, settle_engine
 from slamfeat.vo.run import run_odometry, summary
-from slamfeat.vo.runfolder import FILES, logging_to, plain, point_latest, run_folder, write_run
+from slamfeat.vo.runfolder import FILES, plain, point_latest, run_folder, write_run
 from slamfeat.vo.setup import usable_scale
 
 
