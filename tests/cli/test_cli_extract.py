@@ -23,9 +23,9 @@ import pytest
 from cli_helpers import assert_one_line, cli, cli_json, write_picture
 from test_cli_run import interrupt_at
 
-from slamfeat.cli.throughput import duration
 from slamfeat.export.hloc import FeatureStore
 from slamfeat.frontend import Frontend
+from slamfeat.run_log import duration
 from slamfeat.vo import pipeline
 from slamfeat.vo.pipeline import PipelineConfig
 
