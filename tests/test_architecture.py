@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: list[tuple[str, ...]] = [
     ("errors", "files", "run_log", "sample", "geometry.se3"),
     ("types", "config", "cpu", "image", "image_files", "image_header", "trajectory_io"),
-    ("backbones", "geometry"),
+    ("backbones", "geometry", "peer_weights"),
     ("engines",),
     ("frontend", "data", "eval"),
     ("vo", "train", "pretrain", "curate", "export", "compat", "viz"),

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from slamfeat.bench.peer_models import build_lightglue, build_strictly, match_lightglue, origin
 from slamfeat.bench.peer_tools import EVERY, Detected, Mask, PeerFrontend, Settings, match_each
-from slamfeat.bench.peer_weights import load
 from slamfeat.frontend import FeatureFrontend
+from slamfeat.peer_weights import load
 from slamfeat.types import Features, Matches
 
 THRESHOLD = 0.05

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.bench.peer_tools import match_each
-from slamfeat.bench.peer_weights import find_peer, load
 from slamfeat.errors import WeightsError
+from slamfeat.peer_weights import find_peer, load
 from slamfeat.types import Features, Matches
 
 

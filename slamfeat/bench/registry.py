@@ -88,7 +88,7 @@ def fingerprint(name: str) -> str:
         files += [file for folder in _OWN_FOLDERS for file in _sources(folder)]
         files += [*(PACKAGE / file for file in _OWN_FILES), *sorted((PACKAGE / "assets").iterdir())]
     else:
-        files += [_find(name)[0], *sorted((PACKAGE / "bench").glob("peer_*.py"))]
+        files += [_find(name)[0], PACKAGE / "peer_weights.py", *sorted((PACKAGE / "bench").glob("peer_*.py"))]
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -23,7 +23,7 @@ app = typer.Typer(cls=Verbs, no_args_is_help=True, help="List, get and verify we
 def list_weights(as_json: Json = False) -> None:
     """Show every backbone, and the benchmark's peers: licence, and whether the weights are stored."""
     from slamfeat.backbones.registry import BACKBONES
-    from slamfeat.bench.peer_weights import PEER_WEIGHTS
+    from slamfeat.peer_weights import PEER_WEIGHTS
 
     backbones, peers = [_describe(name) for name in BACKBONES], [_describe(name) for name in PEER_WEIGHTS]
     if as_json:
@@ -54,7 +54,7 @@ def get(
     as_json: Json = False,
 ) -> None:
     """Download weights once, check them and store them. Run again to resume an interrupted download."""
-    from slamfeat.bench import peer_weights
+    from slamfeat import peer_weights
 
     names = _expand(names)
     for name in names:
@@ -70,9 +70,9 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Recompute checksums; backbones are loaded strictly too."""
+    from slamfeat import peer_weights
     from slamfeat.backbones import store
     from slamfeat.backbones.registry import BACKBONES
-    from slamfeat.bench import peer_weights
 
     known = [*BACKBONES, *peer_weights.PEER_WEIGHTS]
     names = _expand([name]) if name else [each for each in known if _stored_path(each).exists()]
@@ -86,7 +86,7 @@ def verify(
 
 def _expand(names: list[str]) -> list[str]:
     """The names with `peers` written out, each once."""
-    from slamfeat.bench.peer_weights import PEER_WEIGHTS
+    from slamfeat.peer_weights import PEER_WEIGHTS
 
     written = [each for name in names for each in (PEER_WEIGHTS if name == "peers" else [name])]
     return list(dict.fromkeys(written))
@@ -95,15 +95,15 @@ def _expand(names: list[str]) -> list[str]:
 def _is_peer(name: str) -> bool:
     """Whose name it is; one that nobody has goes to whom it resembles, who then says so."""
     from slamfeat.backbones.registry import BACKBONES
-    from slamfeat.bench.peer_weights import PEER_WEIGHTS
+    from slamfeat.peer_weights import PEER_WEIGHTS
 
     close = difflib.get_close_matches(name, [*BACKBONES, *PEER_WEIGHTS], n=1)
     return name in PEER_WEIGHTS or (name not in BACKBONES and bool(close) and close[0] in PEER_WEIGHTS)
 
 
 def _stored_path(name: str) -> Path:
+    from slamfeat import peer_weights
     from slamfeat.backbones import store
-    from slamfeat.bench import peer_weights
 
     return peer_weights.stored_path(name) if _is_peer(name) else store.stored_path(name)
 
@@ -160,7 +160,7 @@ def _about_backbone(name: str) -> dict[str, Any]:
 
 
 def _about_peer(name: str) -> dict[str, Any]:
-    from slamfeat.bench.peer_weights import find_peer
+    from slamfeat.peer_weights import find_peer
 
     entry = find_peer(name)
     return {

@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from typer.testing import CliRunner
 
+from slamfeat import peer_weights
 from slamfeat.backbones import store
 from slamfeat.backbones.checkpoints import state_digest
 from slamfeat.backbones.download import file_sha256
-from slamfeat.bench import peer_models, peer_weights
-from slamfeat.bench.peer_weights import PeerWeights
+from slamfeat.bench import peer_models
 from slamfeat.cli.weights import app
 from slamfeat.errors import ConfigError, WeightsError
+from slamfeat.peer_weights import PeerWeights
 
 runner = CliRunner()
 A, B = {"w": torch.arange(6.0).reshape(2, 3)}, {"extractor": {"v": torch.ones(2)}}

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from slamfeat.bench.peer_weights import PEER_WEIGHTS, get_many
 from slamfeat.bench.registry import build_frontend
 from slamfeat.errors import SlamfeatError
 from slamfeat.image import to_batch
+from slamfeat.peer_weights import PEER_WEIGHTS, get_many
 from slamfeat.types import Features
 
 # name: (matches, share) asked of 1 to 2, then of 1 to 3

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 from torch import Tensor
 
-from slamfeat.bench.peer_weights import load
 from slamfeat.errors import WeightsError
+from slamfeat.peer_weights import load
 
 
 @pytest.fixture(scope="session")
