@@ -15,6 +15,7 @@ from torch.profiler import record_function
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.load import parse_device
 from slamfeat.backbones.registry import BACKBONES
+from slamfeat.cpu import cpu_has_bfloat16
 from slamfeat.engines import Engine, make_engine
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError, InputError
@@ -71,6 +72,8 @@ class Frontend:
         self.heads = None if heads is None else heads.to(backbone.device)
         check_heads(self.heads, backbone, self.layers, self.config)
         self.engine: Engine = engine or TorchEngine(backbone, self.layers)
+        if self.heads is not None:
+            self.heads = engine_heads(self.heads, self.engine, backbone.device, self.config)
 
     @classmethod
     def from_pretrained(
@@ -242,6 +245,29 @@ def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], conf
                 f"these heads were trained on block {about.layer} of {about.backbone}, not on {used} of "
                 f"{backbone.name}; use that backbone with frontend.layers=[{about.layer}], or heads of its own"
             )
+
+
+def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: FrontendConfig) -> Heads:
+    """Heads that are computed by the engine that computes the backbone, as far as the settings use them.
+
+    OpenVINO computes their networks in bf16 where the processor has it, unless the engine's precision is fp32: int8
+    would have to be calibrated for each. Elsewhere they run in torch, in float32.
+
+    Raises:
+        ConfigError: the matcher has fewer layers than the settings ask for.
+    """
+    attention, adaptive = config.matcher.method == "attention", config.matcher.exit or config.matcher.prune
+    if heads.matcher is not None and attention:
+        heads.matcher.depth(config.matcher.layers)
+    if engine.name != "openvino" or device.type != "cpu":
+        return heads
+    from slamfeat.frontend.heads.compiled import compile_heads
+
+    in_bfloat16 = engine.precision != "fp32" and cpu_has_bfloat16()
+    return compile_heads(
+        heads, "bf16" if in_bfloat16 else "fp32", matcher=attention and not adaptive,
+        refiner=config.refine.method == "learned", layers=config.matcher.layers,
+    )  # fmt: skip
 
 
 def cell_of(backbone: Backbone, config: FrontendConfig) -> int:

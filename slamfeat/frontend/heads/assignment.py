@@ -42,7 +42,7 @@ class AssignmentHead(nn.Module):
         """Scores of states (B, K0, dim) and (B, K1, dim); `bias` (B, K0, K1) is added to the similarity."""
         scale = state0.shape[-1] ** -0.25
         projected0, projected1 = self.project(state0) * scale, self.project(state1) * scale
-        similarity = projected0 @ projected1.mT
+        similarity = projected0 @ projected1.transpose(1, 2)
         if bias is not None:
             similarity = similarity + bias
         return Scores(similarity, self.matchable(state0)[..., 0], self.matchable(state1)[..., 0])
@@ -62,8 +62,8 @@ def mutual_matches(scores: Scores, threshold: float) -> tuple[Tensor, Tensor]:
     return torch.where(keep, index1, -1), torch.where(keep, probability, 0.0)
 
 
-def empty_slots(mask0: Tensor, mask1: Tensor) -> Tensor | None:
-    """Bias (B, K0, K1) that forbids pairs with an empty slot; None where all slots are filled."""
-    if bool(mask0.all()) and bool(mask1.all()):
+def hide_empty(mask: Tensor, always: bool = False) -> Tensor | None:
+    """Bias (B, 1, 1, K) that hides empty slots from all; None where all are filled, unless it is wanted always."""
+    if not always and bool(mask.all()):
         return None
-    return (mask0[:, :, None] & mask1[:, None]).logical_not() * NEVER
+    return mask.logical_not()[:, None, None] * NEVER

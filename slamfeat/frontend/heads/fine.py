@@ -45,6 +45,11 @@ class FineBranch(nn.Module, ABC):
     def forward(self, image: Tensor) -> FineMaps:
         """Maps of images (B, 3, H, W) or (B, 1, H, W) in [0, 1], sides multiples of `step`."""
 
+    def features(self, image: Tensor) -> Tensor:
+        """The features of `forward` alone."""
+        maps: FineMaps = self(image)
+        return maps.features
+
     @abstractmethod
     def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
         """Descriptors (B, K, dim) of unit length at keypoints (B, K, 2), pixels of the image of `size` (W, H)."""
@@ -67,6 +72,19 @@ class XFeatBranch(FineBranch):
         features, logits, reliability = self.net(image)
         cells = logits.softmax(1)[:, :64]
         return FineMaps(F.normalize(features, dim=1), F.pixel_shuffle(cells, 8), reliability)
+
+    def features(self, image: Tensor) -> Tensor:
+        """See `FineBranch`; the network without its two heads."""
+        net = self.net
+        gray = net.norm(image.mean(1, keepdim=True))
+        quarter = net.block2(net.block1(gray) + net.skip1(gray))
+        eighth = net.block3(quarter)
+        sixteenth = net.block4(eighth)
+        deep = [
+            F.interpolate(x, eighth.shape[-2:], mode="bilinear", align_corners=False)
+            for x in (sixteenth, net.block5(sixteenth))
+        ]
+        return F.normalize(net.block_fusion(eighth + deep[0] + deep[1]), dim=1)
 
     def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
         """See `FineBranch`."""
