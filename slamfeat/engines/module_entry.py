@@ -33,7 +33,8 @@ def module_entry(module: nn.Module, settings: str) -> cache.Entry:
         elif package not in ("torch", "__main__"):
             packages.add(package)
     source = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
-    identity = json.dumps([state_digest(module.state_dict()), settings, source, _own_source()])
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    identity = json.dumps([name, state_digest(module.state_dict()), settings, source, _own_source()])
     return cache.Entry("network", identity, ("torch", "openvino", *sorted(packages)))
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slamfeat.frontend.matcher import mutual_nearest
+
 NEVER = -1e4
 
 
@@ -54,11 +56,13 @@ def mutual_matches(scores: Scores, threshold: float) -> tuple[Tensor, Tensor]:
     Returns:
         indices (B, K0) into the second image, -1 for none, and probabilities (B, K0), 0 for none.
     """
-    log_p = scores.log_assignment()
-    best, index1 = log_p.max(2)
-    mutual = log_p.argmax(1).gather(1, index1) == torch.arange(log_p.shape[1], device=log_p.device)
+    similarity = scores.similarity
+    # The log assignment with its sums taken apart, which makes one large matrix instead of five.
+    by_row = F.logsigmoid(scores.matchable0) - similarity.logsumexp(2)
+    by_column = F.logsigmoid(scores.matchable1) - similarity.logsumexp(1)
+    index1, best = mutual_nearest(torch.add(by_column[:, None], similarity, alpha=2).add_(by_row[:, :, None]))
     probability = best.exp()
-    keep = mutual & (probability > threshold)
+    keep = (index1 >= 0) & (probability > threshold)
     return torch.where(keep, index1, -1), torch.where(keep, probability, 0.0)
 
 

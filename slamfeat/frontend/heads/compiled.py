@@ -90,6 +90,7 @@ class _Features(nn.Module):
         self.branch = branch
 
     def forward(self, image: Tensor) -> Tensor:
+        """See `FineBranch.features`."""
         return self.branch.features(image)
 
 
@@ -134,6 +135,7 @@ class _Layers(nn.Module):
     def forward(
         self, positions: Tensor, descriptors: Tensor, mask: Tensor, tokens: Tensor | None = None
     ) -> tuple[Tensor, ...]:
+        """Scores of images that `stack` made one."""
         matcher = self.matcher
         states, shared = matcher.start(MatcherInput(positions, descriptors, tokens, mask), any_mask=True)
         for layer in range(self.depth):
@@ -149,18 +151,29 @@ class CompiledRefiner(PatchRefiner):
             super().__init__(refiner.config)
         self.load_state_dict(refiner.state_dict(), assign=True)
         patches = torch.zeros(CHUNK, 1, self.config.patch, self.config.patch)
-        features = torch.zeros(CHUNK, self.config.channels, self.config.mapped, self.config.mapped)
         settings = str(self.config)
-        self._describe = compile_module(refiner.features, (patches,), settings, precision)
-        self._compare = compile_module(_Compare(refiner), (features, patches), settings, precision)
+        with torch.no_grad():
+            kernels = refiner.describe(patches)
+        self._describe = compile_module(_Describe(refiner), (patches,), settings, precision)
+        self._compare = compile_module(_Compare(refiner), (kernels, patches), settings, precision)
 
     def describe(self, patches: Tensor) -> Tensor:
         """See `PatchRefiner`."""
         return _in_chunks(self._describe, patches)
 
-    def compare_patches(self, features0: Tensor, patches1: Tensor) -> Refined:
+    def compare_patches(self, kernels0: Tensor, patches1: Tensor) -> Refined:
         """See `PatchRefiner`."""
-        return as_refined(_in_chunks(self._compare, features0, patches1))
+        return as_refined(_in_chunks(self._compare, kernels0, patches1))
+
+
+class _Describe(nn.Module):
+    def __init__(self, refiner: PatchRefiner) -> None:
+        super().__init__()
+        self.refiner = refiner
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """See `PatchRefiner.describe`."""
+        return self.refiner.kernels(self.refiner.features(patches))
 
 
 class _Compare(nn.Module):
@@ -168,11 +181,9 @@ class _Compare(nn.Module):
         super().__init__()
         self.refiner = refiner
 
-    def forward(self, features0: Tensor, patches1: Tensor) -> Tensor:
-        refiner = self.refiner
-        correlation = refiner.correlate(features0, refiner.features(patches1))
-        said: Tensor = refiner.read(correlation.flatten(1))
-        return said
+    def forward(self, kernels0: Tensor, patches1: Tensor) -> Tensor:
+        """See `PatchRefiner.numbers`."""
+        return self.refiner.numbers(kernels0, patches1)
 
 
 def _in_chunks(network: CompiledModule, *inputs: Tensor) -> Tensor:

@@ -26,9 +26,12 @@ def sample_patches(image: Tensor, points: Tensor, affine: Tensor | None, side: i
     steps = torch.arange(side, device=points.device, dtype=points.dtype) - (side - 1) / 2
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     offsets = torch.stack([x, y], -1).view(1, -1, 2)
-    if affine is not None:
-        offsets = offsets @ affine.mT
-    where = (points[:, None] + offsets + 0.5) / points.new_tensor([image.shape[-1], image.shape[-2]]) * 2 - 1
+    scale = 2 / points.new_tensor([image.shape[-1], image.shape[-2]])  # to -1..1, border to border
+    middle = ((points + 0.5) * scale - 1)[:, None]
+    if affine is None:
+        where = middle + offsets * scale
+    else:
+        where = torch.baddbmm(middle, offsets.expand(len(points), -1, -1), affine.mT * scale)
     values = F.grid_sample(image, where[None], mode="bilinear", padding_mode="border", align_corners=False)
     return values.view(len(points), 1, side, side)
 
