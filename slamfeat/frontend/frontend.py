@@ -17,6 +17,7 @@ from slamfeat.backbones.load import parse_device
 from slamfeat.backbones.registry import BACKBONES
 from slamfeat.cpu import cpu_has_bfloat16
 from slamfeat.engines import Engine, make_engine
+from slamfeat.engines.base import Precision
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend.config import FrontendConfig
@@ -250,8 +251,9 @@ def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], conf
 def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: FrontendConfig) -> Heads:
     """Heads that are computed by the engine that computes the backbone, as far as the settings use them.
 
-    OpenVINO computes their networks in bf16 where the processor has it, unless the engine's precision is fp32: int8
-    would have to be calibrated for each. Elsewhere they run in torch, in float32.
+    OpenVINO computes their networks in bf16 where the processor has it and the engine's precision is not fp32; the
+    matcher only where that is bf16, since LighterGlue's attention is so sharp (logits in the thousands) that bf16
+    changes 7 % of its matches. int8 would have to be calibrated for each. Elsewhere they run in torch, in float32.
 
     Raises:
         ConfigError: the matcher has fewer layers than the settings ask for.
@@ -263,11 +265,12 @@ def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: Fro
         return heads
     from slamfeat.frontend.heads.compiled import compile_heads
 
-    in_bfloat16 = engine.precision != "fp32" and cpu_has_bfloat16()
-    return compile_heads(
-        heads, "bf16" if in_bfloat16 else "fp32", matcher=attention and not adaptive,
-        refiner=config.refine.method == "learned", layers=config.matcher.layers,
-    )  # fmt: skip
+    reduced: Precision = "bf16" if engine.precision != "fp32" and cpu_has_bfloat16() else "fp32"
+    matcher: Precision | None = reduced if engine.precision == "bf16" else "fp32"
+    if not attention or adaptive:
+        matcher = None
+    refiner = config.refine.method == "learned"
+    return compile_heads(heads, reduced, matcher=matcher, refiner=refiner, layers=config.matcher.layers)
 
 
 def cell_of(backbone: Backbone, config: FrontendConfig) -> int:

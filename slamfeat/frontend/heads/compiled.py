@@ -25,7 +25,7 @@ _KEYPOINTS = 24  # of the matcher's example
 
 
 def compile_heads(
-    heads: Heads, precision: Precision, *, matcher: bool = True, refiner: bool = True, layers: int = 0
+    heads: Heads, precision: Precision, *, matcher: Precision | None, refiner: bool, layers: int = 0
 ) -> Heads:
     """A copy of the heads with the networks of its fine branch, and of the parts asked for, in OpenVINO.
 
@@ -33,8 +33,9 @@ def compile_heads(
 
     Args:
         heads: on the CPU, in float32.
-        precision: "fp32", or "bf16" of a processor that has it.
-        matcher, refiner: whether these are wanted.
+        precision: of fine branch and refiner: "fp32", or "bf16" of a processor that has it.
+        matcher: precision of the matcher; None where it is not wanted.
+        refiner: whether it is wanted.
         layers: of the matcher that will be used, 0 for all; other numbers are converted when they are met.
 
     Raises:
@@ -42,10 +43,10 @@ def compile_heads(
     """
     compiled = copy.deepcopy(heads)
     compiled.fine = _attempt("fine branch", lambda: CompiledFine(heads.fine, precision), compiled.fine)
-    if matcher and heads.matcher is not None:
+    if matcher is not None and heads.matcher is not None:
         own = heads.matcher
         depth = own.depth(layers)
-        compiled.matcher = _attempt("matcher", lambda: CompiledMatcher(own, precision, depth), own)
+        compiled.matcher = _attempt("matcher", lambda: CompiledMatcher(own, matcher, depth), own)
     if refiner and heads.refiner is not None:
         old = heads.refiner
         compiled.refiner = _attempt("refiner", lambda: CompiledRefiner(old, precision), old)
@@ -68,7 +69,8 @@ class CompiledFine(FineBranch):
         super().__init__()
         self.dim, self.step, self.branch = branch.dim, branch.step, branch
         example = torch.zeros(1, 3, 2 * branch.step, 3 * branch.step)
-        self._network = compile_module(_Features(branch), (example,), f"{branch.dim} {branch.step}", precision)
+        allowed: Precision = precision if branch.rounds else "fp32"
+        self._network = compile_module(_Features(branch), (example,), f"{branch.dim} {branch.step}", allowed)
 
     def forward(self, image: Tensor) -> FineMaps:
         """See `FineBranch`; in torch."""

@@ -36,10 +36,12 @@ class FineBranch(nn.Module, ABC):
     Attributes:
         dim: channels of what `describe` gives.
         step: sides of the images it takes are multiples of this.
+        rounds: whether `features` may be computed in bfloat16.
     """
 
     dim: int
     step: int
+    rounds: bool = True
 
     @abstractmethod
     def forward(self, image: Tensor) -> FineMaps:
@@ -100,6 +102,7 @@ class AlikedBranch(FineBranch):
     """ALIKED-N16's network: 128 channels at full size, its score map, descriptors by deformable sampling (SDDH)."""
 
     dim, step = 128, ALIKED_STEP
+    rounds = False  # its deformable convolutions read at positions, which bfloat16 knows to two pixels
 
     def __init__(self) -> None:
         super().__init__()
