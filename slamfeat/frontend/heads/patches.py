@@ -60,7 +60,7 @@ def local_affines(points0: Tensor, points1: Tensor, neighbours: int = 12) -> Ten
     identity = torch.eye(2, device=points0.device, dtype=points0.dtype)
     if count < 3:
         return identity.expand(len(points0), 2, 2)
-    nearest = torch.cdist(points0, points0).topk(count + 1, largest=False).indices[:, 1:]
+    nearest = _nearest(points0, count + 1)[:, 1:]
     from0 = points0[nearest] - points0[:, None]
     from1 = points1[nearest] - points1[:, None]
     prior = _PRIOR_PX**2 * identity
@@ -71,3 +71,13 @@ def local_affines(points0: Tensor, points1: Tensor, neighbours: int = 12) -> Ten
         weighted = (from0 / (1 + error.square()).square()).mT
         affine = torch.linalg.solve(weighted @ from0 + prior, weighted @ from1 + prior).mT
     return affine
+
+
+def _nearest(points: Tensor, count: int) -> Tensor:
+    """Indices (M, count) of the nearest of points (M, 2) to each, itself first."""
+    if points.device.type != "cpu":
+        return torch.cdist(points, points).topk(count, largest=False).indices
+    from scipy.spatial import cKDTree  # in a third of the time
+
+    places = points.detach().numpy()
+    return torch.from_numpy(cKDTree(places).query(places, count)[1])
