@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from slamfeat.engines import cache
 from slamfeat.engines.base import Precision
-from slamfeat.engines.libraries import import_openvino, require
+from slamfeat.engines.libraries import import_openvino, require, without_telemetry
 from slamfeat.engines.module_entry import module_entry
 from slamfeat.engines.openvino_engine import cpu_options
 
@@ -92,6 +92,6 @@ def compile_module(
 
 def _convert(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
     """By tracing, which leaves lengths free; torch.export binds them."""
-    with warnings.catch_warnings(), torch.no_grad():
+    with without_telemetry(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of shapes that the trace takes as constants, and of tracing itself
         return import_openvino().convert_model(module.eval(), example_input=example)

@@ -253,7 +253,7 @@ def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: Fro
 
     OpenVINO computes their networks in bf16 where the processor has it and the engine's precision is not fp32; the
     matcher only where that is bf16, since LighterGlue's attention is so sharp (logits in the thousands) that bf16
-    changes 7 % of its matches. int8 would have to be calibrated for each. Elsewhere they run in torch, in float32.
+    changes 8 % of its matches. int8 would have to be calibrated for each. Elsewhere they run in torch, in float32.
 
     Raises:
         ConfigError: the matcher has fewer layers than the settings ask for.

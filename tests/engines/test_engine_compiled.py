@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,18 @@ def test_what_cannot_be_kept_still_runs(
     values, mask = torch.rand(1, 4, 5), EXAMPLE[1]
     torch.testing.assert_close(made(8)(values, mask)[0], Small(8)(values, mask)[0])
     assert "cannot keep" in caplog.text
+
+
+def test_conversion_is_silent_and_reports_to_nobody() -> None:
+    need("openvino")
+    code = (
+        "import socket, sys, torch\n"
+        "def refuse(*a, **k): raise SystemExit('network')\n"
+        "socket.socket.connect = refuse\n"
+        "from slamfeat.engines.compiled import compile_module\n"
+        "network = compile_module(torch.nn.Linear(3, 4), (torch.zeros(2, 3),), 'silent', 'fp32')\n"
+        "assert network(torch.ones(5, 3))[0].shape == (5, 4)\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from slamfeat.engines.compiled import CompiledModule, compile_module
 from slamfeat.errors import SlamfeatError
 from slamfeat.frontend.heads.assignment import Scores
 from slamfeat.frontend.heads.bundle import Heads
+from slamfeat.frontend.heads.describe import freeze
 from slamfeat.frontend.heads.fine import FineBranch, FineMaps
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, cut, stack
 from slamfeat.frontend.heads.refiner import CHUNK, PatchRefiner, Refined, as_refined
@@ -55,7 +56,7 @@ def compile_heads(
 
 def _attempt(name: str, build: Callable[[], M], otherwise: M) -> M:
     try:
-        return build().eval()
+        return cast(M, freeze(build()))
     except (SlamfeatError, ImportError, RuntimeError, ValueError, TypeError) as error:
         line = " ".join(str(error).split())[:300]
         cache.logger.warning("the heads' %s runs in torch, which is slower: openvino failed (%s)", name, line)
