@@ -97,6 +97,7 @@ class Frontend:
             config: settings of your own, instead of a preset.
             device: where it runs.
             engine: what computes the backbone: "torch", "openvino", "onnx", or "auto": the fastest that is installed.
+                Trained heads follow it, see `engine_heads`.
             precision: of the backbone: "fp32", "bf16", "int8", or "auto": the fastest that the engine has here.
             calibration: a folder of images for int8; the shipped ones by default.
 
