@@ -61,18 +61,23 @@ class OpenVinoEngine:
         batch, rows, columns, threads = size
         model = bake_tables(self._model, self._backbone.tables(rows, columns))
         model.reshape([batch, 3, rows * self.patch_size, columns * self.patch_size])
-        options = {
-            "INFERENCE_PRECISION_HINT": "f32" if self.precision == "fp32" or not self.has_bfloat16 else "bf16",
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # several processes would all be pinned to the same first cores
-        }
-        return self._core.compile_model(model, "CPU", options)
+        in_bfloat16 = self.precision != "fp32" and self.has_bfloat16
+        return self._core.compile_model(model, "CPU", cpu_options(in_bfloat16, threads))
 
     @property
     def has_bfloat16(self) -> bool:
         """Whether the processor computes in it, as OpenVINO sees it."""
         return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def cpu_options(in_bfloat16: bool, threads: int) -> dict[str, Any]:
+    """How models are compiled for the processor."""
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # several processes would all be pinned to the same first cores
+    }
 
 
 def bake_tables(model: Any, tables: tuple[Tensor, ...]) -> Any:

@@ -15,7 +15,9 @@ from torch.profiler import record_function
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.load import parse_device
 from slamfeat.backbones.registry import BACKBONES
+from slamfeat.cpu import cpu_has_bfloat16
 from slamfeat.engines import Engine, make_engine
+from slamfeat.engines.base import Precision
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend.config import FrontendConfig
@@ -71,6 +73,8 @@ class Frontend:
         self.heads = None if heads is None else heads.to(backbone.device)
         check_heads(self.heads, backbone, self.layers, self.config)
         self.engine: Engine = engine or TorchEngine(backbone, self.layers)
+        if self.heads is not None:
+            self.heads = engine_heads(self.heads, self.engine, backbone.device, self.config)
 
     @classmethod
     def from_pretrained(
@@ -93,6 +97,7 @@ class Frontend:
             config: settings of your own, instead of a preset.
             device: where it runs.
             engine: what computes the backbone: "torch", "openvino", "onnx", or "auto": the fastest that is installed.
+                Trained heads follow it, see `engine_heads`.
             precision: of the backbone: "fp32", "bf16", "int8", or "auto": the fastest that the engine has here.
             calibration: a folder of images for int8; the shipped ones by default.
 
@@ -242,6 +247,31 @@ def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], conf
                 f"these heads were trained on block {about.layer} of {about.backbone}, not on {used} of "
                 f"{backbone.name}; use that backbone with frontend.layers=[{about.layer}], or heads of its own"
             )
+
+
+def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: FrontendConfig) -> Heads:
+    """Heads that are computed by the engine that computes the backbone, as far as the settings use them.
+
+    OpenVINO computes their networks in bf16 where the processor has it and the engine's precision is not fp32; the
+    matcher only where that is bf16, since LighterGlue's attention is so sharp (logits in the thousands) that bf16
+    changes 8 % of its matches. int8 would have to be calibrated for each. Elsewhere they run in torch, in float32.
+
+    Raises:
+        ConfigError: the matcher has fewer layers than the settings ask for.
+    """
+    attention, adaptive = config.matcher.method == "attention", config.matcher.exit or config.matcher.prune
+    if heads.matcher is not None and attention:
+        heads.matcher.depth(config.matcher.layers)
+    if engine.name != "openvino" or device.type != "cpu":
+        return heads
+    from slamfeat.frontend.heads.compiled import compile_heads
+
+    reduced: Precision = "bf16" if engine.precision != "fp32" and cpu_has_bfloat16() else "fp32"
+    matcher: Precision | None = reduced if engine.precision == "bf16" else "fp32"
+    if not attention or adaptive:
+        matcher = None
+    refiner = config.refine.method == "learned"
+    return compile_heads(heads, reduced, matcher=matcher, refiner=refiner, layers=config.matcher.layers)
 
 
 def cell_of(backbone: Backbone, config: FrontendConfig) -> int:

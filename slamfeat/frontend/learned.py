@@ -7,10 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.errors import InputError
+from slamfeat.frontend.heads.adaptive import Effort, adaptive_scores
 from slamfeat.frontend.heads.assignment import mutual_matches
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
 from slamfeat.frontend.heads.patches import local_affines
 from slamfeat.frontend.heads.refiner import PatchRefiner
+from slamfeat.frontend.matcher import MatcherConfig
 from slamfeat.types import Features
 
 _LEAST_NEIGHBOURS = 8
@@ -40,12 +42,13 @@ def matcher_input(features: Features, with_tokens: bool) -> MatcherInput:
 
 
 def attention_matches(
-    features0: Features, features1: Features, matcher: AttentionMatcher, threshold: float
+    features0: Features, features1: Features, matcher: AttentionMatcher, settings: MatcherConfig
 ) -> tuple[Tensor, Tensor]:
     """Index (B, K0) of the second set's partner, -1 for none, and its probability (B, K0).
 
     Raises:
         InputError: descriptors of another length than the matcher knows, or no tokens.
+        ConfigError: more layers than the matcher has.
     """
     if features0.descriptors.shape[2] != matcher.config.input_dim:
         raise InputError(
@@ -54,8 +57,12 @@ def attention_matches(
         )
     with_tokens = matcher.tokens is not None
     with torch.inference_mode():
-        scores = matcher(matcher_input(features0, with_tokens), matcher_input(features1, with_tokens))
-        return mutual_matches(scores, threshold)
+        images = matcher_input(features0, with_tokens), matcher_input(features1, with_tokens)
+        if settings.exit or settings.prune:
+            scores = adaptive_scores(matcher, *images, Effort(settings.layers, settings.exit, settings.prune))
+        else:
+            scores = matcher(*images, settings.layers)
+        return mutual_matches(scores, settings.min_probability)
 
 
 @torch.inference_mode()

@@ -33,6 +33,12 @@ class MatcherConfig:
         gate: share of the other image's cells whose tokens are most alike where a match may lie; 1 for all.
             Descriptors decide among them.
         min_probability: "attention" only: least probability of a match.
+        layers: "attention" only: layers of the matcher to compute; 0 for all.
+        exit: "attention" only: share of keypoints whose match must be final for the other layers to be left out, in
+            each pair of images (LightGlue, ICCV 2023, Sec. 3.3); 0 for never. With this or `prune` torch computes
+            the matcher, whatever the engine.
+        prune: "attention" only: how sure it must be that a keypoint has no partner for later layers to drop it,
+            LightGlue's width confidence; 0 for never.
         neighbours: "guided" only: keypoints around a keypoint whose median displacement replaces its token's own; 1
             for none.
     """
@@ -43,6 +49,9 @@ class MatcherConfig:
     temperature: float = 0.05
     gate: float = 0.3
     min_probability: float = 0.1
+    layers: int = 0
+    exit: float = 0.0
+    prune: float = 0.0
     neighbours: int = 9
 
     def __post_init__(self) -> None:
@@ -50,6 +59,8 @@ class MatcherConfig:
             raise ConfigError(f"unknown matcher method '{self.method}'; use one of {', '.join(get_args(MatchMethod))}")
         if self.radius < 0 or self.temperature <= 0 or not 0 < self.gate <= 1 or self.neighbours < 1:
             raise ConfigError("matcher: radius >= 0, temperature > 0, 0 < gate <= 1 and neighbours >= 1 are needed")
+        if self.layers < 0 or not 0 <= self.exit <= 1 or not 0 <= self.prune <= 1:
+            raise ConfigError("matcher: layers >= 0, and exit and prune between 0 and 1 are needed")
 
 
 def mutual_nearest(similarity: Tensor) -> tuple[Tensor, Tensor]:

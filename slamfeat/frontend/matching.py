@@ -69,7 +69,7 @@ def _find_matches(
     if config.matcher.method != "attention":
         return descriptor_matches(features0, features1, config)
     assert heads is not None and heads.matcher is not None, "Frontend checks this"
-    return attention_matches(features0, features1, heads.matcher, config.matcher.min_probability)
+    return attention_matches(features0, features1, heads.matcher, config.matcher)
 
 
 def descriptor_matches(features0: Features, features1: Features, config: FrontendConfig) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slamfeat.frontend.matcher import mutual_nearest
+
 NEVER = -1e4
 
 
@@ -42,7 +44,7 @@ class AssignmentHead(nn.Module):
         """Scores of states (B, K0, dim) and (B, K1, dim); `bias` (B, K0, K1) is added to the similarity."""
         scale = state0.shape[-1] ** -0.25
         projected0, projected1 = self.project(state0) * scale, self.project(state1) * scale
-        similarity = projected0 @ projected1.mT
+        similarity = projected0 @ projected1.transpose(1, 2)
         if bias is not None:
             similarity = similarity + bias
         return Scores(similarity, self.matchable(state0)[..., 0], self.matchable(state1)[..., 0])
@@ -54,16 +56,18 @@ def mutual_matches(scores: Scores, threshold: float) -> tuple[Tensor, Tensor]:
     Returns:
         indices (B, K0) into the second image, -1 for none, and probabilities (B, K0), 0 for none.
     """
-    log_p = scores.log_assignment()
-    best, index1 = log_p.max(2)
-    mutual = log_p.argmax(1).gather(1, index1) == torch.arange(log_p.shape[1], device=log_p.device)
+    similarity = scores.similarity
+    # The log assignment with its sums taken apart, which makes one large matrix instead of five.
+    by_row = F.logsigmoid(scores.matchable0) - similarity.logsumexp(2)
+    by_column = F.logsigmoid(scores.matchable1) - similarity.logsumexp(1)
+    index1, best = mutual_nearest(torch.add(by_column[:, None], similarity, alpha=2).add_(by_row[:, :, None]))
     probability = best.exp()
-    keep = mutual & (probability > threshold)
+    keep = (index1 >= 0) & (probability > threshold)
     return torch.where(keep, index1, -1), torch.where(keep, probability, 0.0)
 
 
-def empty_slots(mask0: Tensor, mask1: Tensor) -> Tensor | None:
-    """Bias (B, K0, K1) that forbids pairs with an empty slot; None where all slots are filled."""
-    if bool(mask0.all()) and bool(mask1.all()):
+def hide_empty(mask: Tensor, always: bool = False) -> Tensor | None:
+    """Bias (B, 1, 1, K) that hides empty slots from all; None where all are filled, unless it is wanted always."""
+    if not always and bool(mask.all()):
         return None
-    return (mask0[:, :, None] & mask1[:, None]).logical_not() * NEVER
+    return mask.logical_not()[:, None, None] * NEVER

@@ -20,16 +20,15 @@ class FourierEncoding(nn.Module):
         nn.init.normal_(self.frequencies.weight, std=gamma**-2)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Cosines and sines (2, B, 1, K, head_dim / 2) of positions (B, K, 2) in about -1..1."""
+        """Cosines and sines (2, B, 1, K, head_dim) of positions (B, K, 2) in about -1..1; channels in equal pairs."""
         angles = self.frequencies(positions)
-        return torch.stack([angles.cos(), angles.sin()])[:, :, None]
+        return torch.stack([angles.cos(), angles.sin()])[:, :, None].repeat_interleave(2, -1)
 
 
-def rotate(encoding: Tensor, values: Tensor) -> Tensor:
-    """Turn each pair of neighbouring channels of `values` (B, heads, K, D) by its angle."""
-    even, odd = values[..., 0::2], values[..., 1::2]
-    cosine, sine = encoding[0], encoding[1]
-    return torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], -1).flatten(-2)
+def quarter_turn(rows: Tensor) -> Tensor:
+    """Rows of a matrix (2 N, ...), such that each pair of what it gives is turned by 90 degrees: (-odd, even)."""
+    pairs = rows.reshape(-1, 2, *rows.shape[1:])
+    return torch.stack([-pairs[:, 1], pairs[:, 0]], 1).flatten(0, 1)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
@@ -37,6 +36,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Te
     if bias is not None:
         bias = bias.to(query.dtype)  # torch 2.13 misreads a bias of another type without a word
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
+
+def swap(stacked: Tensor) -> Tensor:
+    """The partners of images stacked along the batch (2 B, ...), all first ones before all second ones."""
+    first, second = stacked.chunk(2)
+    return torch.cat([second, first])
 
 
 class _FeedForward(nn.Module):
@@ -74,11 +79,22 @@ class SelfBlock(nn.Module):
             bias: (B, 1, 1, K) to add to the logits; large negative for empty slots.
         """
         batch, count, dim = state.shape
-        parts: Tensor = self.query_key_value(state).view(batch, count, 3, self.heads, dim // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        context = attend(rotate(encoding, query), rotate(encoding, key), value, bias)
+        parts = self._project(state).view(batch, count, 5, self.heads, dim // self.heads)
+        query, key, value, query_turned, key_turned = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        cosine, sine = encoding[0], encoding[1]
+        context = attend(query * cosine + query_turned * sine, key * cosine + key_turned * sine, value, bias)
         updated: Tensor = self.update(state, self.out(context.transpose(1, 2).flatten(-2)))
         return updated
+
+    def _project(self, state: Tensor) -> Tensor:
+        """Queries, keys, values, and the first two turned by 90 degrees (B, K, 5 dim), from which any angle is a sum.
+
+        Turned by the weights, because taking channels apart and together takes longer than a larger product.
+        """
+        rows = 2 * self.query_key_value.in_features
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        turned = torch.cat([weight, quarter_turn(weight[:rows])]), torch.cat([bias, quarter_turn(bias[:rows])])
+        return F.linear(state, *turned)
 
 
 class CrossBlock(nn.Module):
@@ -92,28 +108,19 @@ class CrossBlock(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.update = _FeedForward(dim)
 
-    def forward(
-        self, state0: Tensor, state1: Tensor, bias01: Tensor | None = None, bias10: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """New states of both images.
+    def forward(self, states: Tensor, bias: Tensor | None = None) -> Tensor:
+        """New states.
 
         Args:
-            state0, state1: (B, K0, dim) and (B, K1, dim).
-            bias01: broadcastable to (B, heads, K0, K1), added to the logits; `bias10` likewise for the way back.
+            states: (2 B, K, dim), all first images before all second ones.
+            bias: broadcastable to (2 B, heads, K, K), added to the logits of each image's keypoints (rows) with those
+                of its partner.
         """
-        (key0, value0), (key1, value1) = self._project(state0), self._project(state1)
-        return (
-            self.update(state0, self._message(key0, key1, value1, bias01)),
-            self.update(state1, self._message(key1, key0, value0, bias10)),
-        )
-
-    def _project(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        return self._split(self.key(state)), self._split(self.value(state))
+        key, value = self._split(self.key(states)), self._split(self.value(states))
+        message = attend(key, swap(key), swap(value), bias)
+        updated: Tensor = self.update(states, self.out(message.transpose(1, 2).flatten(-2)))
+        return updated
 
     def _split(self, values: Tensor) -> Tensor:
         batch, count, dim = values.shape
         return values.view(batch, count, self.heads, dim // self.heads).transpose(1, 2)
-
-    def _message(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        message: Tensor = self.out(attend(query, key, value, bias).transpose(1, 2).flatten(-2))
-        return message

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from slamfeat.frontend.heads.fine import FineBranch
+from slamfeat.frontend.heads.fine import FineBranch, FineMaps
 from slamfeat.types import PixelMap
 
 
@@ -29,7 +29,7 @@ def describe_fine(branch: FineBranch, image: Tensor, keypoints: Tensor) -> Tenso
     if size != (width, height):
         resized = F.interpolate(image, size[::-1], mode="bilinear", align_corners=False)
     to_resized = PixelMap(scale=(size[0] / width, size[1] / height))
-    return branch.describe(branch(resized), to_resized.apply(keypoints), (size[0], size[1]))
+    return branch.describe(FineMaps(branch.features(resized)), to_resized.apply(keypoints), (size[0], size[1]))
 
 
 def freeze(module: torch.nn.Module) -> torch.nn.Module:

@@ -36,14 +36,21 @@ class FineBranch(nn.Module, ABC):
     Attributes:
         dim: channels of what `describe` gives.
         step: sides of the images it takes are multiples of this.
+        rounds: whether `features` may be computed in bfloat16.
     """
 
     dim: int
     step: int
+    rounds: bool = True
 
     @abstractmethod
     def forward(self, image: Tensor) -> FineMaps:
         """Maps of images (B, 3, H, W) or (B, 1, H, W) in [0, 1], sides multiples of `step`."""
+
+    def features(self, image: Tensor) -> Tensor:
+        """The features of `forward` alone."""
+        maps: FineMaps = self(image)
+        return maps.features
 
     @abstractmethod
     def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
@@ -68,6 +75,19 @@ class XFeatBranch(FineBranch):
         cells = logits.softmax(1)[:, :64]
         return FineMaps(F.normalize(features, dim=1), F.pixel_shuffle(cells, 8), reliability)
 
+    def features(self, image: Tensor) -> Tensor:
+        """See `FineBranch`; the network without its two heads."""
+        net = self.net
+        gray = net.norm(image.mean(1, keepdim=True))
+        quarter = net.block2(net.block1(gray) + net.skip1(gray))
+        eighth = net.block3(quarter)
+        sixteenth = net.block4(eighth)
+        deep = [
+            F.interpolate(x, eighth.shape[-2:], mode="bilinear", align_corners=False)
+            for x in (sixteenth, net.block5(sixteenth))
+        ]
+        return F.normalize(net.block_fusion(eighth + deep[0] + deep[1]), dim=1)
+
     def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
         """See `FineBranch`."""
         # Not this package's convention of pixels but the one that XFeat was trained with: x / (W - 1) over the map's
@@ -82,6 +102,7 @@ class AlikedBranch(FineBranch):
     """ALIKED-N16's network: 128 channels at full size, its score map, descriptors by deformable sampling (SDDH)."""
 
     dim, step = 128, ALIKED_STEP
+    rounds = False  # its deformable convolutions read at positions, which bfloat16 knows to two pixels
 
     def __init__(self) -> None:
         super().__init__()

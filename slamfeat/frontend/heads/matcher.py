@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.heads.assignment import NEVER, AssignmentHead, Scores, empty_slots
-from slamfeat.frontend.heads.attention import CrossBlock, FourierEncoding, SelfBlock
+from slamfeat.frontend.heads.assignment import AssignmentHead, Scores, hide_empty
+from slamfeat.frontend.heads.attention import CrossBlock, FourierEncoding, SelfBlock, swap
 
 _TOKEN_SCALE = 10.0  # similarities of tokens lie within -1..1, logits of attention within tens
+_ALWAYS = ("positions", "descriptors", "mask")
 
 
 @dataclass
@@ -94,26 +95,24 @@ class _TokenInput(nn.Module):
         return F.gelu(self.narrow(self.norm(tokens)))
 
 
-class _Shared(NamedTuple):
-    """What all layers of a pair use.
+class Shared(NamedTuple):
+    """What all layers use; images of a batch of B pairs are stacked, all first ones before all second ones.
 
     Attributes:
-        within0, within1: biases (B, 1, 1, K) that hide empty slots; None where there are none.
-        forbidden: (B, K0, K1) likewise for pairs.
-        alike: (B, K0, K1) similarity of the tokens, None without tokens.
-        hints0, hints1: (B, K, token_width) for the states, None without tokens.
+        encoding: of the positions, see `FourierEncoding`.
+        hidden: bias (2 B, 1, 1, K) that hides empty slots; None where there are none.
+        alike: (2 B, K, K) similarity of each image's tokens (rows) with its partner's, None without tokens.
+        hints: (2 B, K, token_width) for the states, None without tokens.
     """
 
-    within0: Tensor | None
-    within1: Tensor | None
-    forbidden: Tensor | None
+    encoding: Tensor
+    hidden: Tensor | None
     alike: Tensor | None
-    hints0: Tensor | None
-    hints1: Tensor | None
+    hints: Tensor | None
 
 
 class AttentionMatcher(nn.Module):
-    """See the module. `forward` gives the last layer's scores, `layer_scores` every layer's, for training."""
+    """See the module. `forward` gives the last layer's scores, `layer_scores` those of several, for training."""
 
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
@@ -127,60 +126,100 @@ class AttentionMatcher(nn.Module):
         self.confidence = nn.ModuleList(nn.Linear(config.dim, 1) for _ in range(config.layers - 1))
         self.tokens = _TokenInput(config) if config.token_dim else None
 
-    def forward(self, image0: MatcherInput, image1: MatcherInput) -> Scores:
-        """Scores of all pairs of keypoints after the last layer."""
-        shared = self._share(image0, image1)
-        *_, (state0, state1) = self._states(image0, image1, shared)
-        return self._score(self.config.layers - 1, state0, state1, shared)
+    def forward(self, image0: MatcherInput, image1: MatcherInput, layers: int | None = None) -> Scores:
+        """Scores of all pairs of keypoints after the last layer, or after the first `layers`.
+
+        Raises:
+            ConfigError: the matcher has fewer layers.
+        """
+        last = self.depth(layers) - 1
+        *_, (_, scores) = self.layer_scores(image0, image1, [last])
+        return scores
+
+    def depth(self, layers: int | None) -> int:
+        """The number of layers to compute; None or 0 for all.
+
+        Raises:
+            ConfigError: more than there are.
+        """
+        if layers is not None and not 0 <= layers <= self.config.layers:
+            raise ConfigError(f"matcher.layers: this matcher has {self.config.layers}, not {layers}; 0 takes all")
+        return layers or self.config.layers
 
     def layer_scores(
         self, image0: MatcherInput, image1: MatcherInput, layers: Collection[int]
     ) -> Iterator[tuple[int, Scores]]:
-        """Number and scores of each of some layers, in order."""
-        shared = self._share(image0, image1)
-        for layer, (state0, state1) in enumerate(self._states(image0, image1, shared)):
+        """Number and scores of each of some layers, in order; none beyond the last of them is computed."""
+        counts = image0.mask.shape[1], image1.mask.shape[1]
+        states, shared = self.start(stack(image0, image1))
+        for layer in range(max(layers, default=-1) + 1):
+            states = self.step(layer, states, shared)
             if layer in layers:
-                yield layer, self._score(layer, state0, state1, shared)
+                yield layer, cut(self.score(layer, states, shared), counts)
 
-    def _share(self, image0: MatcherInput, image1: MatcherInput) -> _Shared:
-        forbidden = empty_slots(image0.mask, image1.mask)
-        within0, within1 = (None, None) if forbidden is None else (_hide(image0.mask), _hide(image1.mask))
-        if self.tokens is None or image0.tokens is None or image1.tokens is None:
-            return _Shared(within0, within1, forbidden, None, None, None)
-        alike = _TOKEN_SCALE * image0.tokens @ image1.tokens.mT
-        return _Shared(within0, within1, forbidden, alike, self.tokens(image0.tokens), self.tokens(image1.tokens))
+    def start(self, both: MatcherInput, any_mask: bool = False) -> tuple[Tensor, Shared]:
+        """States (2 B, K, dim) before the first layer of images that `stack` made one, and what the layers use.
 
-    def _states(self, image0: MatcherInput, image1: MatcherInput, shared: _Shared) -> Iterator[tuple[Tensor, Tensor]]:
-        state0, state1 = self.input(image0.descriptors), self.input(image1.descriptors)
-        encoding0, encoding1 = self.encoding(image0.positions), self.encoding(image1.positions)
-        for layer, (within, across) in enumerate(zip(self.within, self.across, strict=True)):
-            if self.tokens is not None and shared.hints0 is not None:
-                into = self.tokens.into_layer[layer]
-                state0, state1 = state0 + into(shared.hints0), state1 + into(shared.hints1)
-            state0, state1 = within(state0, encoding0, shared.within0), within(state1, encoding1, shared.within1)
-            bias = self._cross_bias(layer, shared)
-            state0, state1 = across(state0, state1, bias, None if bias is None else bias.mT)
-            yield state0, state1
+        With `any_mask` the arithmetic is the same for every mask: a traced graph does not look at masks.
+        """
+        alike = hints = None
+        if self.tokens is not None and both.tokens is not None:
+            alike = _TOKEN_SCALE * both.tokens @ swap(both.tokens).transpose(1, 2)
+            hints = self.tokens(both.tokens)
+        shared = Shared(self.encoding(both.positions), hide_empty(both.mask, any_mask), alike, hints)
+        return self.input(both.descriptors), shared
 
-    def _cross_bias(self, layer: int, shared: _Shared) -> Tensor | None:
-        bias = None if shared.forbidden is None else shared.forbidden[:, None]
+    def step(self, layer: int, states: Tensor, shared: Shared) -> Tensor:
+        """States after a layer."""
+        if self.tokens is not None and shared.hints is not None:
+            states = states + self.tokens.into_layer[layer](shared.hints)
+        states = self.within[layer](states, shared.encoding, shared.hidden)
+        updated: Tensor = self.across[layer](states, self._cross_bias(layer, shared))
+        return updated
+
+    def _cross_bias(self, layer: int, shared: Shared) -> Tensor | None:
+        hidden = None if shared.hidden is None else swap(shared.hidden)
         if self.tokens is None or shared.alike is None:
-            return bias
+            return hidden
         weighted = shared.alike[:, None] * self.tokens.into_cross[layer][:, None, None]
-        return weighted if bias is None else weighted + bias
+        return weighted if hidden is None else weighted + hidden
 
-    def _score(self, layer: int, state0: Tensor, state1: Tensor, shared: _Shared) -> Scores:
-        bias = shared.forbidden
+    def score(self, layer: int, states: Tensor, shared: Shared) -> Scores:
+        """Scores by the assignment head of a layer, for both numbers of keypoints equal."""
+        bias = None
         if self.tokens is not None and shared.alike is not None:
-            weighted = shared.alike * self.tokens.into_similarity[layer]
-            bias = weighted if bias is None else weighted + bias
+            bias = shared.alike.chunk(2)[0] * self.tokens.into_similarity[layer]
+        state0, state1 = states.chunk(2)
         scores: Scores = self.assignment[layer](state0, state1, bias)
-        if shared.within0 is None or shared.within1 is None:
+        if shared.hidden is None:
             return scores
-        hidden0, hidden1 = shared.within0[:, 0, 0], shared.within1[:, 0, 0]
-        return Scores(scores.similarity, scores.matchable0 + hidden0, scores.matchable1 + hidden1)
+        hidden0, hidden1 = shared.hidden[:, 0, 0].chunk(2)
+        similarity = scores.similarity + torch.minimum(hidden0[:, :, None], hidden1[:, None])
+        return Scores(similarity, scores.matchable0 + hidden0, scores.matchable1 + hidden1)
 
 
-def _hide(mask: Tensor) -> Tensor:
-    """Bias (B, 1, 1, K) that hides an image's empty slots from its own keypoints."""
-    return mask.logical_not()[:, None, None] * NEVER
+def stack(image0: MatcherInput, image1: MatcherInput) -> MatcherInput:
+    """Both images as one batch, the one with fewer slots filled up with empty ones."""
+    count = max(image0.mask.shape[1], image1.mask.shape[1])
+    filled = [_fill(image, count - image.mask.shape[1]) for image in (image0, image1)]
+    tokens = None
+    if filled[0].tokens is not None and filled[1].tokens is not None:
+        tokens = torch.cat([filled[0].tokens, filled[1].tokens])
+    positions, descriptors, mask = (torch.cat([getattr(image, name) for image in filled]) for name in _ALWAYS)
+    return MatcherInput(positions, descriptors, tokens, mask)
+
+
+def _fill(image: MatcherInput, empty: int) -> MatcherInput:
+    if empty == 0:
+        return image
+    tokens = None if image.tokens is None else F.pad(image.tokens, (0, 0, 0, empty))
+    positions, descriptors = (F.pad(values, (0, 0, 0, empty)) for values in (image.positions, image.descriptors))
+    return MatcherInput(positions, descriptors, tokens, F.pad(image.mask, (0, empty)))
+
+
+def cut(scores: Scores, counts: tuple[int, int]) -> Scores:
+    """Scores without the slots that `stack` filled up."""
+    if scores.similarity.shape[1:] == counts:
+        return scores
+    matchable0, matchable1 = scores.matchable0[:, : counts[0]], scores.matchable1[:, : counts[1]]
+    return Scores(scores.similarity[:, : counts[0], : counts[1]], matchable0, matchable1)

@@ -26,9 +26,12 @@ def sample_patches(image: Tensor, points: Tensor, affine: Tensor | None, side: i
     steps = torch.arange(side, device=points.device, dtype=points.dtype) - (side - 1) / 2
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     offsets = torch.stack([x, y], -1).view(1, -1, 2)
-    if affine is not None:
-        offsets = offsets @ affine.mT
-    where = (points[:, None] + offsets + 0.5) / points.new_tensor([image.shape[-1], image.shape[-2]]) * 2 - 1
+    scale = 2 / points.new_tensor([image.shape[-1], image.shape[-2]])  # to -1..1, border to border
+    middle = ((points + 0.5) * scale - 1)[:, None]
+    if affine is None:
+        where = middle + offsets * scale
+    else:
+        where = torch.baddbmm(middle, offsets.expand(len(points), -1, -1), affine.mT * scale)
     values = F.grid_sample(image, where[None], mode="bilinear", padding_mode="border", align_corners=False)
     return values.view(len(points), 1, side, side)
 
@@ -57,7 +60,7 @@ def local_affines(points0: Tensor, points1: Tensor, neighbours: int = 12) -> Ten
     identity = torch.eye(2, device=points0.device, dtype=points0.dtype)
     if count < 3:
         return identity.expand(len(points0), 2, 2)
-    nearest = torch.cdist(points0, points0).topk(count + 1, largest=False).indices[:, 1:]
+    nearest = _nearest(points0, count + 1)[:, 1:]
     from0 = points0[nearest] - points0[:, None]
     from1 = points1[nearest] - points1[:, None]
     prior = _PRIOR_PX**2 * identity
@@ -68,3 +71,13 @@ def local_affines(points0: Tensor, points1: Tensor, neighbours: int = 12) -> Ten
         weighted = (from0 / (1 + error.square()).square()).mT
         affine = torch.linalg.solve(weighted @ from0 + prior, weighted @ from1 + prior).mT
     return affine
+
+
+def _nearest(points: Tensor, count: int) -> Tensor:
+    """Indices (M, count) of the nearest of points (M, 2) to each, itself first."""
+    if points.device.type != "cpu":
+        return torch.cdist(points, points).topk(count, largest=False).indices
+    from scipy.spatial import cKDTree  # in a third of the time
+
+    places = points.detach().numpy()
+    return torch.from_numpy(cKDTree(places).query(places, count)[1])

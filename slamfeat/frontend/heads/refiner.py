@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.heads.patches import even_patches, sample_patches
 
+CHUNK = 128
+"""Matches at once: so few stay in the processor's cache from layer to layer."""
 _LEAST_LOG, _MOST_LOG = -4.0, 3.0  # of the deviations: a fiftieth of a pixel to twenty pixels
 
 
@@ -95,22 +97,32 @@ class PatchRefiner(nn.Module):
 
     def compare(self, features0: Tensor, features1: Tensor) -> Refined:
         """One pass on features (M, channels, mapped, mapped) of the patches."""
-        correlation = self.correlate(features0, features1)
-        out = self.read(correlation.flatten(1))
-        cholesky = torch.cat([out[:, 2:4].clamp(_LEAST_LOG, _MOST_LOG), out[:, 4:5]], 1)
-        return Refined(out[:, :2], cholesky, out[:, 5])
+        return as_refined(self.read(self.correlate(features0, features1).flatten(1)))
+
+    def describe(self, patches: Tensor) -> Tensor:
+        """Kernels (M, groups, channels / groups, core, core) of the first image's patches, for `compare_patches`."""
+        return torch.cat([self.kernels(self.features(part)) for part in torch.split(patches, CHUNK)])
+
+    def compare_patches(self, kernels0: Tensor, patches1: Tensor) -> Refined:
+        """One pass on kernels of `describe` and the second image's patches."""
+        parts = zip(torch.split(kernels0, CHUNK), torch.split(patches1, CHUNK), strict=True)
+        return as_refined(torch.cat([self.numbers(*part) for part in parts]))
+
+    def numbers(self, kernels0: Tensor, patches1: Tensor) -> Tensor:
+        """What `as_refined` reads (M, 6), for arguments as of `compare_patches`."""
+        correlation = slide(kernels0, _unit_groups(self.features(patches1), self.config.groups))
+        said: Tensor = self.read(correlation.flatten(1))
+        return said
 
     def correlate(self, features0: Tensor, features1: Tensor) -> Tensor:
         """Correlation (M, groups, shifts) of the middle of the first patch with the second, shift by shift."""
+        return slide(self.kernels(features0), _unit_groups(features1, self.config.groups))
+
+    def kernels(self, features: Tensor) -> Tensor:
+        """The weighted middle (M, groups, channels / groups, core, core) of features (M, channels, mapped, mapped)."""
         groups, core, reach = self.config.groups, self.config.core, self.config.reach
         weight = self.window.softmax(2).view(1, groups, 1, core, core)
-        first = weight * _unit_groups(features0[..., reach:-reach, reach:-reach], groups)
-        second = _unit_groups(features1, groups)
-        count, side = len(first), second.shape[-1]
-        # As a convolution with every match's own kernels: by far the fastest of the ways to slide one over the other.
-        kernels = first.flatten(0, 1)
-        slid = F.conv2d(second.reshape(1, -1, side, side), kernels, groups=count * groups)
-        return slid.view(count, groups, -1)
+        return weight * _unit_groups(features[..., reach:-reach, reach:-reach], groups)
 
     def refine(
         self, image0: Tensor, image1: Tensor, points0: Tensor, points1: Tensor, affine: Tensor
@@ -125,19 +137,58 @@ class PatchRefiner(nn.Module):
         Returns:
             Points of image 1 (M, 2), and what the last pass said (its covariance is of the patch's pixels: of image 0).
         """
-        features0 = self.features(even_patches(sample_patches(image0, points0, None, self.config.patch)))
+        kernels0 = self.describe(even_patches(sample_patches(image0, points0, None, self.config.patch)))
         found = points1
         said = None
         for _ in range(self.config.passes):
             patches1 = even_patches(sample_patches(image1, found, affine, self.config.patch))
-            said = self.compare(features0, self.features(patches1))
+            said = self.compare_patches(kernels0, patches1)
             found = found + (affine @ said.offset[..., None])[..., 0]
         assert said is not None
         return found, said
+
+
+def as_refined(out: Tensor) -> Refined:
+    """What the six numbers a match (M, 6) that the network ends with mean."""
+    cholesky = torch.cat([out[:, 2:4].clamp(_LEAST_LOG, _MOST_LOG), out[:, 4:5]], 1)
+    return Refined(out[:, :2], cholesky, out[:, 5])
+
+
+def slide(first: Tensor, second: Tensor) -> Tensor:
+    """Products (M, groups, shifts) of `first` (M, groups, C, core, core) with `second` (M, groups, C, side, side)."""
+    if first.device.type == "cpu" and not torch.is_grad_enabled():
+        return _slide_by_product(first, second)
+    return _slide_by_convolution(first, second)
+
+
+def _slide_by_convolution(first: Tensor, second: Tensor) -> Tensor:
+    """With every match's own kernels, which keeps no intermediate results for the gradients."""
+    count, groups, _, _, side = second.shape
+    slid = F.conv2d(second.reshape(1, -1, side, side), first.flatten(0, 1), groups=count * groups)
+    return slid.view(count, groups, -1)
+
+
+def _slide_by_product(first: Tensor, second: Tensor) -> Tensor:
+    """The same in half the time on a processor, for some hundred matches at once: all pairs of pixels are multiplied.
+
+    Of each pixel of `first`, the products with the pixels within reach of it count.
+    """
+    core, side = first.shape[-1], second.shape[-1]
+    shifts = side - core + 1
+    products = (first.flatten(3).transpose(2, 3) @ second.flatten(3)).view(*first.shape[:2], core * core, side, side)
+    total = torch.zeros_like(products[:, :, 0, :shifts, :shifts])
+    for pixel in range(core * core):
+        y, x = divmod(pixel, core)
+        total += products[:, :, pixel, y : y + shifts, x : x + shifts]
+    return total.flatten(2)
 
 
 def _unit_groups(features: Tensor, groups: int) -> Tensor:
     """(M, C, h, w) to (M, groups, C / groups, h, w) of unit length over a group's channels."""
     count, channels, height, width = features.shape
     split = features.reshape(count, groups, channels // groups, height, width)
-    return split * (split.square().sum(2, keepdim=True) + 1e-8).rsqrt()  # F.normalize takes twenty times as long
+    squares = split.square()
+    total = squares[:, :, :1] + 1e-8
+    for channel in range(1, channels // groups):  # a sum over this axis takes three times as long, F.normalize twenty
+        total = total + squares[:, :, channel : channel + 1]
+    return split * total.rsqrt()
