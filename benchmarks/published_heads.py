@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from slamfeat.bench.peer_weights import load
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout
 from slamfeat.frontend.heads.lightglue_weights import load_lightglue
 from slamfeat.frontend.heads.matcher import AttentionConfig
 from slamfeat.frontend.heads.refiner import RefinerConfig
+from slamfeat.peer_weights import load
 
 _SMALL = 0.02  # of the weights that let tokens in: they take part, and the matches stay LighterGlue's
 

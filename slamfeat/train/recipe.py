@@ -1,0 +1,135 @@
+"""What a training recipe may hold: `slamfeat train RECIPE` reads one, configs/train/ has some."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from slamfeat.errors import ConfigError
+from slamfeat.frontend.heads.matcher import AttentionConfig
+from slamfeat.frontend.heads.refiner import RefinerConfig
+from slamfeat.train.config import LoopConfig
+from slamfeat.train.homography_views import HomographyConfig
+from slamfeat.train.matcher_task import MatcherTaskConfig
+from slamfeat.train.photometric import PhotometricConfig
+from slamfeat.train.refiner_task import RefinerTaskConfig
+from slamfeat.train.room_config import RoomPairsConfig
+from slamfeat.train.sequences import SequenceConfig
+
+STAGES = ("matcher", "refiner")
+
+
+@dataclass
+class DataConfig:
+    """Where pairs come from.
+
+    Attributes:
+        photos: folders of photographs, for rooms and homographies; empty for the frames shipped with the package.
+        sequences: with depth and ground truth; pairs of their frames.
+        stereo: sequences with a right camera and depth; pairs of left and right.
+        rooms, homographies, posed, stereo_share: shares of the four kinds of pairs; a kind without data must have 0.
+        held_out: share of the photographs that are kept for judging. Frames of sequences are not held out.
+        seed: of all draws.
+        room, homography, sequence: see their classes. The room's own seed does not count.
+    """
+
+    photos: list[str] = field(default_factory=list)
+    sequences: list[str] = field(default_factory=list)
+    stereo: list[str] = field(default_factory=list)
+    rooms: float = 0.6
+    homographies: float = 0.4
+    posed: float = 0.0
+    stereo_share: float = 0.0
+    held_out: float = 0.15
+    seed: int = 0
+    room: RoomPairsConfig = field(default_factory=RoomPairsConfig)
+    homography: HomographyConfig = field(default_factory=HomographyConfig)
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
+
+    def __post_init__(self) -> None:
+        shares = (self.rooms, self.homographies, self.posed, self.stereo_share)
+        if min(shares) < 0 or sum(shares) <= 0:
+            raise ConfigError("data: rooms, homographies, posed and stereo_share are shares; one must be above 0")
+        if (self.posed > 0) != bool(self.sequences) or (self.stereo_share > 0) != bool(self.stereo):
+            raise ConfigError("data: give sequences with posed above 0, and stereo with stereo_share above 0")
+        if not 0 < self.held_out < 1 or self.seed < 0:
+            raise ConfigError("data: 0 < held_out < 1 and seed >= 0 are needed")
+
+
+@dataclass
+class MatcherStage:
+    """How the matcher is made.
+
+    Attributes:
+        rows, held_out: prepared pairs to learn from, and to judge by.
+        keypoints: kept of each image.
+        warm: name of published LightGlue weights to start from (see `slamfeat weights list`); empty for none.
+        photometric, model, task, loop: see their classes. The model's input_dim and token_dim are set by the frontend;
+            a token_dim of 0 leaves the tokens out.
+    """
+
+    rows: int = 4000
+    held_out: int = 128
+    keypoints: int = 1024
+    warm: str = "xfeat-lighterglue"
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
+    model: AttentionConfig = field(default_factory=AttentionConfig)
+    task: MatcherTaskConfig = field(default_factory=MatcherTaskConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+@dataclass
+class RefinerStage:
+    """How the refiner is made.
+
+    Attributes:
+        rows, held_out: prepared pairs to learn from, and to judge by.
+        points: matches kept of each pair.
+        photometric, model, task, loop: see their classes.
+    """
+
+    rows: int = 2000
+    held_out: int = 100
+    points: int = 256
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
+    model: RefinerConfig = field(default_factory=RefinerConfig)
+    task: RefinerTaskConfig = field(default_factory=RefinerTaskConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+@dataclass
+class HeadsRecipe:
+    """Heads for one backbone.
+
+    Attributes:
+        weights: of the backbone: "default", a name, or a file.
+        layer: block whose tokens the matcher knows, from 0.
+        cell: pixels of the image that one patch covers.
+        fine: fine branch: "xfeat", "aliked" or "sift" (which has no weights).
+        fine_weights: name of its published weights; empty where it has none.
+        stages: which heads are made, in this order: "matcher", "refiner".
+        workers: processes that prepare pairs.
+        notes: for the model card, such as the data's licences.
+        data, matcher, refiner: see their classes.
+    """
+
+    weights: str = "default"
+    layer: int = 5
+    cell: int = 28
+    fine: str = "xfeat"
+    fine_weights: str = "xfeat"
+    stages: list[str] = field(default_factory=lambda: list(STAGES))
+    workers: int = 1
+    notes: dict[str, str] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    matcher: MatcherStage = field(default_factory=MatcherStage)
+    refiner: RefinerStage = field(default_factory=RefinerStage)
+
+    def __post_init__(self) -> None:
+        unknown = [stage for stage in self.stages if stage not in STAGES]
+        if unknown or not self.stages:
+            raise ConfigError(f"stages: some of {', '.join(STAGES)}, not {self.stages}")
+        if self.workers < 1 or self.cell < 0 or self.layer < 0:
+            raise ConfigError("recipe: workers >= 1, cell >= 0 and layer >= 0 are needed")
+        for stage in (self.matcher, self.refiner):
+            if min(stage.rows, stage.held_out) < 1:
+                raise ConfigError("recipe: a stage needs rows and held_out of at least 1")
