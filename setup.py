@@ -1,4 +1,4 @@
-"""Puts the demo's sequence and the benchmark's peers into the wheel; everything else is in pyproject.toml."""
+"""Puts the demo's sequence, the peers and the training recipes into the wheel; everything else is in pyproject.toml."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,7 @@ from setuptools.command.build_py import build_py
 
 SAMPLE = Path("datasets") / "sample" / "rgbd_dataset_freiburg1_rpy_60"
 PEERS = Path("benchmarks") / "peers"
+RECIPES = Path("configs") / "train"
 
 
 class BuildWithCopies(build_py):
@@ -22,6 +23,7 @@ class BuildWithCopies(build_py):
             (package / "bench" / "peers").mkdir(parents=True, exist_ok=True)
             for file in PEERS.glob("[!_]*.py"):
                 shutil.copy(file, package / "bench" / "peers")
+            shutil.copytree(RECIPES, package / "train" / "recipes", dirs_exist_ok=True)
 
 
 setup(cmdclass={"build_py": BuildWithCopies})

@@ -102,6 +102,11 @@ class Ranks:
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
 
+def rank_and_world() -> tuple[int, int]:
+    """This process's number among those that torchrun started, and how many there are; 0 and 1 without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun started, if any (WORLD_SIZE above 1); leave them at the end of the block.
@@ -114,7 +119,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     Raises:
         ConfigError: an unknown or absent device.
     """
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    rank, world = rank_and_world()
     place = parse_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     if world == 1:
         yield Ranks(0, 1, place)

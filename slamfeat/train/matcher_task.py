@@ -51,19 +51,16 @@ class MatcherTask:
     frozen: Sequence[nn.Module] = ()
 
     def __init__(
-        self, config: MatcherTaskConfig, matcher: AttentionMatcher, cache: PairCache, held_out: PairCache,
-        image_size: tuple[int, int],
-    ) -> None:  # fmt: skip
+        self, config: MatcherTaskConfig, matcher: AttentionMatcher, cache: PairCache, held_out: PairCache
+    ) -> None:
         """Train `matcher`, which may have published weights.
 
         Args:
             config: see the class.
             matcher: trained in place.
             cache, held_out: of `MatcherPreparer`.
-            image_size: (W, H) of all images.
         """
         self.config, self.module, self.cache, self.held_out = config, matcher, cache, held_out
-        self._image_size = torch.tensor([image_size])
         for parameter in matcher.parameters():
             parameter.requires_grad_(True)
         if config.warm_scale == 0:
@@ -131,7 +128,7 @@ class MatcherTask:
     def _inputs(self, batch: Batch) -> tuple[MatcherInput, MatcherInput]:
         first, second = (
             MatcherInput(
-                normalize_positions(batch[f"keypoints{i}"], self._image_size.to(batch["keypoints0"].device)),
+                normalize_positions(batch[f"keypoints{i}"], batch[f"size{i}"]),
                 batch[f"descriptors{i}"], batch[f"tokens{i}"], batch[f"mask{i}"],
             )
             for i in (0, 1)
@@ -174,6 +171,7 @@ def _subset(values: dict[str, Tensor], place: int, image: int, count: int, rng: 
         "tokens": values[f"tokens{image}"][place][chosen].float(),
         "mask": mask[chosen],
         "index": values[f"index{image}"][place][chosen].long(),
+        "size": values[f"size{image}"][place],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,28 +13,28 @@ from slamfeat.frontend.heads.describe import describe_fine
 from slamfeat.frontend.heads.fine import FineBranch
 from slamfeat.frontend.learned import tokens_at_keypoints
 from slamfeat.image import to_batch
-from slamfeat.train.cache import Fields, PairCache
+from slamfeat.train.cache import Fields
 from slamfeat.train.labels import assignment_labels
-from slamfeat.train.pairs import PairSource, Pixels, TrainingPair
+from slamfeat.train.pairs import Pixels, TrainingPair
 
 Arrays = dict[str, NDArray[Any]]
 NEAR_PX, FAR_PX = 3.0, 5.0
+_PROBE_PX = 224
 
 
 class MatcherPreparer:
-    """Keypoints, fine descriptors, tokens and labels of pairs whose images have one size."""
+    """Keypoints, fine descriptors, tokens and labels of pairs; their images may have any sizes."""
 
-    def __init__(self, frontend: Frontend, fine: FineBranch, size: tuple[int, int]) -> None:
+    def __init__(self, frontend: Frontend, fine: FineBranch) -> None:
         """Use them.
 
         Args:
             frontend: finds keypoints (its `num_keypoints` are the slots) and makes the tokens.
             fine: in evaluation mode.
-            size: (W, H) of all images.
         """
-        self.frontend, self.fine, self.size = frontend, fine, size
-        probe = frontend.extract(np.zeros((size[1], size[0], 3), np.uint8))
-        self._token_dim = tokens_at_keypoints(probe).shape[2]
+        self.frontend, self.fine = frontend, fine
+        probe = frontend.extract(np.zeros((_PROBE_PX, _PROBE_PX, 3), np.uint8))
+        self.token_dim = tokens_at_keypoints(probe).shape[2]
 
     @property
     def fields(self) -> Fields:
@@ -45,8 +44,9 @@ class MatcherPreparer:
             "keypoints": ((slots, 2), "float32"),
             "mask": ((slots,), "bool"),
             "descriptors": ((slots, self.fine.dim), "float16"),
-            "tokens": ((slots, self._token_dim), "float16"),
+            "tokens": ((slots, self.token_dim), "float16"),
             "index": ((slots,), "int16"),
+            "size": ((2,), "int32"),
         }
         return {f"{name}{image}": field for image in (0, 1) for name, field in view.items()}
 
@@ -63,20 +63,11 @@ class MatcherPreparer:
 
     def _view(self, image: Pixels) -> Arrays:
         features = self.frontend.extract(image)
-        described = describe_fine(self.fine, to_batch(image), features.keypoints)
+        described = describe_fine(self.fine, to_batch(image).to(features.keypoints.device), features.keypoints)
         return {
-            "keypoints": features.keypoints[0].numpy(),
-            "mask": features.mask[0].numpy(),
-            "descriptors": described[0].half().numpy(),
-            "tokens": tokens_at_keypoints(features)[0].half().numpy(),
+            "keypoints": features.keypoints[0].cpu().numpy(),
+            "mask": features.mask[0].cpu().numpy(),
+            "descriptors": described[0].half().cpu().numpy(),
+            "tokens": tokens_at_keypoints(features)[0].half().cpu().numpy(),
+            "size": np.array([image.shape[1], image.shape[0]], np.int32),
         }
-
-
-def prepare(
-    cache: PairCache, source: PairSource, preparer: MatcherPreparer, worker: int, workers: int
-) -> Iterator[int]:
-    """Fill this worker's share of what a cache lacks; yields each row's number after it is kept."""
-    for row in cache.missing():
-        if row % workers == worker:
-            cache.write(row, preparer(source.pair(row)))
-            yield row

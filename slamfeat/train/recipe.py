@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slamfeat.errors import ConfigError
+from slamfeat.frontend.heads.bundle import FINE_BRANCHES
 from slamfeat.frontend.heads.matcher import AttentionConfig
 from slamfeat.frontend.heads.refiner import RefinerConfig
 from slamfeat.train.config import LoopConfig
@@ -104,9 +105,10 @@ class HeadsRecipe:
         weights: of the backbone: "default", a name, or a file.
         layer: block whose tokens the matcher knows, from 0.
         cell: pixels of the image that one patch covers.
-        fine: fine branch: "xfeat", "aliked" or "sift" (which has no weights).
+        fine: fine branch: "xfeat", "aliked" or "sift" (which has no weights); frozen.
         fine_weights: name of its published weights; empty where it has none.
         stages: which heads are made, in this order: "matcher", "refiner".
+        others: heads (name or file) whose matcher or refiner is taken where no stage makes one; empty for none.
         workers: processes that prepare pairs.
         notes: for the model card, such as the data's licences.
         data, matcher, refiner: see their classes.
@@ -118,6 +120,7 @@ class HeadsRecipe:
     fine: str = "xfeat"
     fine_weights: str = "xfeat"
     stages: list[str] = field(default_factory=lambda: list(STAGES))
+    others: str = ""
     workers: int = 1
     notes: dict[str, str] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
@@ -128,6 +131,8 @@ class HeadsRecipe:
         unknown = [stage for stage in self.stages if stage not in STAGES]
         if unknown or not self.stages:
             raise ConfigError(f"stages: some of {', '.join(STAGES)}, not {self.stages}")
+        if self.fine not in FINE_BRANCHES:
+            raise ConfigError(f"unknown fine branch '{self.fine}'; use one of {', '.join(FINE_BRANCHES)}")
         if self.workers < 1 or self.cell < 0 or self.layer < 0:
             raise ConfigError("recipe: workers >= 1, cell >= 0 and layer >= 0 are needed")
         for stage in (self.matcher, self.refiner):

@@ -45,7 +45,7 @@ class RefinerPreparer:
     def __call__(self, pair: TrainingPair) -> Arrays:
         """One row; the matches are in random order, the same for the same pair."""
         features = self.frontend.extract(pair.image0)
-        points0 = features.keypoints[0][features.mask[0]].double().numpy()
+        points0 = features.keypoints[0][features.mask[0]].double().cpu().numpy()
         points0, points1, affine = _visible(points0, pair.transfer)
         gray0, gray1 = _gray(pair.image0), _gray(pair.image1)
         fits = _fits(points0, gray0.shape, SIDE0) & _fits(points1, gray1.shape, SIDE1) & _plain(affine)

@@ -19,7 +19,8 @@ from slamfeat.train.homographies import HomographyConfig, HomographyPairs
 from slamfeat.train.loop import train
 from slamfeat.train.matcher_task import MatcherTask, MatcherTaskConfig
 from slamfeat.train.mixed import MixedPairs
-from slamfeat.train.prepare import MatcherPreparer, prepare
+from slamfeat.train.pairs import PairSource
+from slamfeat.train.prepare import MatcherPreparer
 from slamfeat.train.refiner_data import RefinerPreparer, patches_from_cuts
 from slamfeat.train.refiner_task import RefinerTask, RefinerTaskConfig
 
@@ -44,7 +45,7 @@ def sample() -> Path:
     return Path(__file__).parents[2] / "datasets" / "sample" / "rgbd_dataset_freiburg1_rpy_60"
 
 
-def filled(folder: Path, count: int, source: HomographyPairs, preparer: RefinerPreparer | MatcherPreparer) -> PairCache:
+def filled(folder: Path, count: int, source: PairSource, preparer: RefinerPreparer | MatcherPreparer) -> PairCache:
     cache = PairCache.create(folder, count, preparer.fields, {"test": 1})
     for row in range(count):
         cache.write(row, preparer(source.pair(row)))
@@ -84,7 +85,7 @@ def test_the_refiner_learns_in_the_loop(pairs: HomographyPairs, frontend: Fronte
 def test_labels_join_keypoints_that_lie_on_each_other(pairs: HomographyPairs, frontend: Frontend) -> None:
     torch.manual_seed(0)
     pair = pairs.pair(4)
-    row = MatcherPreparer(frontend, FinerCNN(16).eval(), SIZE)(pair)
+    row = MatcherPreparer(frontend, FinerCNN(16).eval())(pair)
     index = row["index0"]
     matched = np.flatnonzero(index >= 0)
     assert len(matched) > 10 and (index == -1).any()
@@ -97,12 +98,10 @@ def test_labels_join_keypoints_that_lie_on_each_other(pairs: HomographyPairs, fr
 def test_the_matcher_learns_in_the_loop(pairs: HomographyPairs, frontend: Frontend, tmp_path: Path) -> None:
     """From nothing, on a handful of pairs: tokens and random fine features must do."""
     torch.manual_seed(0)
-    preparer = MatcherPreparer(frontend, FinerCNN(16).eval(), SIZE)
-    cache = PairCache.create(tmp_path / "cache", 9, preparer.fields, {"test": 1})
-    source = MixedPairs([(pairs, 1.0)])
-    assert sorted([*prepare(cache, source, preparer, 0, 2), *prepare(cache, source, preparer, 1, 2)]) == list(range(9))
+    preparer = MatcherPreparer(frontend, FinerCNN(16).eval())
+    cache = filled(tmp_path / "cache", 9, MixedPairs([(pairs, 1.0)]), preparer)
     matcher = AttentionMatcher(AttentionConfig(input_dim=16, token_dim=384, token_width=32, dim=32, layers=2))
-    task = MatcherTask(MatcherTaskConfig(keypoints=96, warm_scale=1.0, held_out=9), matcher, cache, cache, SIZE)
+    task = MatcherTask(MatcherTaskConfig(keypoints=96, warm_scale=1.0, held_out=9), matcher, cache, cache)
     before = task.evaluate()
     train(task, LoopConfig(steps=60, batch=3, lr=3e-3, warmup=5, log_every=20), tmp_path / "run")
     after = task.evaluate()
@@ -111,10 +110,10 @@ def test_the_matcher_learns_in_the_loop(pairs: HomographyPairs, frontend: Fronte
 
 
 def test_a_draw_of_keypoints_keeps_the_labels_right(pairs: HomographyPairs, frontend: Frontend, tmp_path: Path) -> None:
-    preparer = MatcherPreparer(frontend, FinerCNN(16).eval(), SIZE)
+    preparer = MatcherPreparer(frontend, FinerCNN(16).eval())
     cache = filled(tmp_path / "cache", 3, pairs, preparer)
     matcher = AttentionMatcher(AttentionConfig(input_dim=16, token_width=32, dim=32, layers=2))
-    task = MatcherTask(MatcherTaskConfig(keypoints=64), matcher, cache, cache, SIZE)
+    task = MatcherTask(MatcherTaskConfig(keypoints=64), matcher, cache, cache)
     for number in range(6):
         batch = task.batch([number])
         index = batch["index0"][0]

@@ -18,12 +18,14 @@ from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, state_
 from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.files import atomic_path
 from slamfeat.frontend.heads.describe import freeze
-from slamfeat.frontend.heads.fine import AlikedBranch, FineBranch, FinerCNN, XFeatBranch
+from slamfeat.frontend.heads.fine import AlikedBranch, FineBranch, FinerCNN, SiftBranch, XFeatBranch
 from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher
 from slamfeat.frontend.heads.refiner import PatchRefiner, RefinerConfig
 
 FORMAT = "slamfeat-heads-1"
-FINE_BRANCHES: dict[str, type[FineBranch]] = {"xfeat": XFeatBranch, "aliked": AlikedBranch, "finer": FinerCNN}
+FINE_BRANCHES: dict[str, type[FineBranch]] = {
+    "xfeat": XFeatBranch, "aliked": AlikedBranch, "finer": FinerCNN, "sift": SiftBranch,
+}  # fmt: skip
 SHIPPED = Path(__file__).parent.parent.parent / "assets"
 
 

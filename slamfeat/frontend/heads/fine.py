@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slamfeat.frontend.local import LOCAL_DIM, dense_root_sift
+from slamfeat.image import to_gray
+
 XFEAT_STEP, ALIKED_STEP = 32, 32
 
 
@@ -121,6 +124,22 @@ class AlikedBranch(FineBranch):
         extent = keypoints.new_tensor([size[0] - 1, size[1] - 1])
         descriptors, _ = self.net.desc_head(maps.features, list(2 * keypoints / extent - 1))
         return torch.stack(descriptors)
+
+
+class SiftBranch(FineBranch):
+    """Upright RootSIFT, which has no weights: for a matcher that is trained without anybody's weights."""
+
+    dim, step = LOCAL_DIM, 1
+    _DIAMETER_PX = 6.0
+
+    def forward(self, image: Tensor) -> FineMaps:
+        """See `FineBranch`; the "map" is the grey image, of which each descriptor reads its own surroundings."""
+        return FineMaps(to_gray(image))
+
+    def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
+        """See `FineBranch`."""
+        gray = (maps.features * 255).round().to(torch.uint8)
+        return dense_root_sift(gray, keypoints, self._DIAMETER_PX)
 
 
 def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

@@ -1,0 +1,45 @@
+"""Published weights to begin with."""
+
+from __future__ import annotations
+
+from slamfeat.errors import WeightsError
+from slamfeat.frontend.heads.bundle import FINE_BRANCHES
+from slamfeat.frontend.heads.describe import freeze
+from slamfeat.frontend.heads.fine import FineBranch
+from slamfeat.frontend.heads.lightglue_weights import load_lightglue
+from slamfeat.frontend.heads.matcher import AttentionMatcher
+from slamfeat.peer_weights import load
+
+
+def published_fine(fine: str, weights: str) -> FineBranch:
+    """A frozen fine branch with published weights.
+
+    Args:
+        fine: of `FINE_BRANCHES`.
+        weights: a name that `slamfeat weights list` shows; empty for a branch that has none.
+
+    Raises:
+        ConfigError: an unknown name.
+        WeightsError: they are not stored, or of another network.
+    """
+    branch = FINE_BRANCHES[fine]()
+    if weights:
+        state = {f"net.{key}": value for key, value in load(weights).items()}
+        own = branch.state_dict()
+        missing = sorted(key for key in own if key not in state or own[key].shape != state[key].shape)
+        if missing:
+            raise WeightsError(f"the weights of {weights} are not those of '{fine}': no fitting {missing[0]}")
+        branch.load_state_dict({key: state[key] for key in own})
+    freeze(branch)
+    return branch
+
+
+def start_matcher(matcher: AttentionMatcher, weights: str) -> None:
+    """Give a matcher the weights of a published LightGlue; an empty name leaves it as it is.
+
+    Raises:
+        ConfigError: an unknown name.
+        WeightsError: they are not stored, or of other sizes.
+    """
+    if weights:
+        load_lightglue(matcher, load(weights))
