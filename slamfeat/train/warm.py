@@ -26,10 +26,11 @@ def published_fine(fine: str, weights: str) -> FineBranch:
     if weights:
         state = {f"net.{key}": value for key, value in load(weights).items()}
         own = branch.state_dict()
-        missing = sorted(key for key in own if key not in state or own[key].shape != state[key].shape)
+        learned = {key for key, _ in branch.named_parameters()}  # of the buffers some are constants, which no file has
+        missing = sorted(key for key in learned if key not in state or own[key].shape != state[key].shape)
         if missing:
             raise WeightsError(f"the weights of {weights} are not those of '{fine}': no fitting {missing[0]}")
-        branch.load_state_dict({key: state[key] for key in own})
+        branch.load_state_dict({**own, **{key: state[key] for key in own if key in state}})
     freeze(branch)
     return branch
 
