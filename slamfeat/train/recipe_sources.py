@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from slamfeat.data import open_sequence
+from slamfeat.errors import InputError
 from slamfeat.sample import sample_path
 from slamfeat.train.homographies import HomographyPairs
 from slamfeat.train.mixed import MixedPairs
@@ -20,7 +22,7 @@ _HELD_OUT_SEED = 7919
 
 
 def make_source(config: DataConfig, photometric: PhotometricConfig, split: str) -> PairSource:
-    """Pairs of a split, "train" or "held_out": other photographs, rooms and draws.
+    """Pairs of a split, "train" or "held_out": of other photographs, rooms, sequences and draws.
 
     Raises:
         ConfigError, InputError: settings or data that do not serve.
@@ -35,14 +37,36 @@ def make_source(config: DataConfig, photometric: PhotometricConfig, split: str) 
         if config.homographies:
             files = [file for folder in textures.files for file in folder]
             parts.append((HomographyPairs.of_files(files, config.homography, change, seed), config.homographies))
-    for path in config.sequences:
-        posed = PosedDepthPairs(open_sequence(path), config.sequence, change, seed)
-        parts.append((posed, config.posed / len(config.sequences)))
-    for path in config.stereo:
-        pairs = StereoPairs(open_sequence(path), config.sequence.depth, change, seed)
-        parts.append((pairs, config.stereo_share / len(config.stereo)))
+    for path, share in _shares(config.sequences, config.posed, split, config.held_out):
+        parts.append((PosedDepthPairs(open_sequence(path), config.sequence, change, seed), share))
+    for path, share in _shares(config.stereo, config.stereo_share, split, config.held_out):
+        parts.append((StereoPairs(open_sequence(path), config.sequence.depth, change, seed), share))
     return parts[0][0] if len(parts) == 1 else MixedPairs(parts, seed)
 
 
 def _folders(config: DataConfig) -> list[Path]:
     return [Path(folder).expanduser() for folder in config.photos] or [sample_path() / "rgb"]
+
+
+def _shares(patterns: Sequence[str], total: float, split: str, held_out: float) -> list[tuple[Path, float]]:
+    """Sequences of a split with equal shares of `total`.
+
+    Every so many-th is held out; with fewer than two sequences there is nothing to hold out, and one serves both.
+    """
+    paths = [path for pattern in patterns for path in _found(pattern)]
+    if len(paths) > 1:
+        every = max(2, round(1 / held_out))
+        last = {number for number in range(len(paths)) if number % every == every - 1} or {len(paths) - 1}
+        paths = [path for number, path in enumerate(paths) if (number in last) == (split == "held_out")]
+    return [(path, total / len(paths)) for path in paths]
+
+
+def _found(pattern: str) -> list[Path]:
+    path = Path(pattern).expanduser()
+    if not set(pattern) & set("*?["):
+        return [path]
+    root = Path(path.anchor or ".")
+    found = sorted(one for one in root.glob(str(path.relative_to(path.anchor))) if one.is_dir())
+    if not found:
+        raise InputError(f"{pattern}: no folder matches; check the pattern")
+    return found

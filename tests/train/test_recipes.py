@@ -1,0 +1,67 @@
+"""Recipes: those of the package load, mistakes are named, and nothing held out is learnt from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slamfeat.config import load_config
+from slamfeat.errors import ConfigError, InputError
+from slamfeat.train.photometric import PhotometricConfig
+from slamfeat.train.recipe import DataConfig, HeadsRecipe
+from slamfeat.train.recipe_files import find_recipe, recipes_folder
+from slamfeat.train.recipe_sources import make_source
+from slamfeat.train.rows import HeadRows
+
+NAMES = sorted(path.stem for path in recipes_folder().glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_load(name: str) -> None:
+    recipe = load_config(HeadsRecipe, find_recipe(name))
+    assert recipe != HeadsRecipe()
+
+
+def test_an_unknown_recipe_or_key_gets_a_suggestion(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'cpu_tiny'"):
+        find_recipe("cpu_tinny")
+    with pytest.raises(ConfigError, match="check the path"):
+        find_recipe(str(tmp_path / "mine.yaml"))
+    (tmp_path / "mine.yaml").write_text("matcher: {row: 3}\n")
+    with pytest.raises(ConfigError, match=r"did you mean 'matcher\.rows'"):
+        load_config(HeadsRecipe, find_recipe(str(tmp_path / "mine.yaml")))
+
+
+@pytest.mark.parametrize(
+    "words", [["stages=[mather]"], ["fine=sifd"], ["data.posed=1"], ["data.rooms=0", "data.homographies=0"]]
+)
+def test_settings_that_cannot_be_are_refused(words: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        load_config(HeadsRecipe, None, words)
+
+
+def test_the_splits_share_no_photograph_and_no_draw() -> None:
+    data = DataConfig(rooms=0.0, homographies=1.0)
+    train, held_out = (make_source(data, PhotometricConfig(), split) for split in ("train", "held_out"))
+    files = [set(source.read.files) for source in (train, held_out)]  # type: ignore[attr-defined]
+    assert files[0] and files[1] and not files[0] & files[1]
+    again = make_source(data, PhotometricConfig(), "train")
+    np.testing.assert_array_equal(train.pair(3).image0, again.pair(3).image0)
+
+
+def test_sequences_of_a_pattern_are_split_too(tmp_path: Path) -> None:
+    data = DataConfig(sequences=[str(tmp_path / "P*")], posed=1.0, rooms=0.0, homographies=0.0)
+    with pytest.raises(InputError, match="no folder matches"):
+        make_source(data, PhotometricConfig(), "train")
+
+
+def test_what_decides_the_rows_is_said() -> None:
+    """A cache is refused when any of it changes, and kept when only the training does."""
+    rows = HeadRows(load_config(HeadsRecipe, find_recipe("cpu_tiny")), "matcher", "train").made()
+    other = load_config(HeadsRecipe, find_recipe("cpu_tiny"), ["matcher.loop.steps=70", "matcher.model.dim=32"])
+    assert HeadRows(other, "matcher", "train").made() == rows
+    for word in ("data.seed=5", "layer=3", "matcher.photometric.strength=0.5", "fine=finer", "data.held_out=0.3"):
+        changed = load_config(HeadsRecipe, find_recipe("cpu_tiny"), [word])
+        assert HeadRows(changed, "matcher", "train").made() != rows
