@@ -123,6 +123,10 @@ class PairCache:
         picked = np.asarray(rows)
         return {name: torch.from_numpy(np.array(array[picked])) for name, array in self._arrays.items()}
 
+    def column(self, name: str) -> NDArray[Any]:
+        """One field of all rows (count, ...), zeros where a row is not written yet; not to be written to."""
+        return np.asarray(self._arrays[name])
+
     def _write(self, name: str, row: int, value: NDArray[Any]) -> None:
         # Not through the map: on a full disk a map kills the process instead of raising.
         data = np.ascontiguousarray(value, dtype=self.fields[name][1]).tobytes()

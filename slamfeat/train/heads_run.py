@@ -29,7 +29,7 @@ from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher
 from slamfeat.frontend.heads.refiner import PatchRefiner
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.train.cache import PairCache
-from slamfeat.train.distributed import rank_and_world
+from slamfeat.train.distributed import Ranks, joined_ranks, rank_and_world
 from slamfeat.train.filling import fill
 from slamfeat.train.loop import TrainingResult, train
 from slamfeat.train.matcher_task import MatcherTask
@@ -75,9 +75,17 @@ def make_heads(
         OutputError: the folder cannot be written.
         TrainingError: the loss or a gradient is not finite.
     """
-    out, first = Path(out), rank_and_world()[0] == 0
-    if first:
-        write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
+    out = Path(out)
+    device = (recipe.matcher if "matcher" in recipe.stages else recipe.refiner).loop.device
+    with joined_ranks(device) as ranks:  # once for all stages: a group that was left cannot be joined again
+        if ranks.first:
+            write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
+        return _make_heads(recipe, out, command, say, stop, ranks)
+
+
+def _make_heads(
+    recipe: HeadsRecipe, out: Path, command: str, say: Callable[[str], None], stop: Callable[[], bool], ranks: Ranks
+) -> HeadsResult:
     results: dict[str, TrainingResult] = {}
     about, made = _about(recipe), list[nn.Module]()
     for stage in (stage for stage in ("matcher", "refiner") if stage in recipe.stages):
@@ -92,10 +100,11 @@ def make_heads(
         )
         if results[stage].reason not in _ENDED:
             return HeadsResult(None, results)
+        ranks.meet()  # the first writes the best weights
         task.module.load_state_dict(run_weights(out / stage))
         made.append(task.module)
     file = out / "heads.safetensors"
-    if first:
+    if ranks.first:
         save_heads(_join(recipe, about, made, results), file)
         say(f"written to {file}")
     return HeadsResult(file, results)

@@ -63,7 +63,8 @@ class RefinerTask:
         self, config: RefinerTaskConfig, refiner: RefinerConfig, cache: PairCache, held_out: PairCache
     ) -> None:
         """Train a new refiner on one cache and judge it on the other."""
-        self.config, self.cache, self.held_out = config, cache, held_out
+        self.config = config
+        self.pairs, self.held_out = _Usable(cache), _Usable(held_out)
         self.module: PatchRefiner = PatchRefiner(refiner)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -72,7 +73,7 @@ class RefinerTask:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Matches of the pairs behind some sample numbers."""
-        return self._batch(self.cache, indices, seed=0)
+        return self._batch(self.pairs, indices, seed=0)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative log-likelihood of the offsets of right matches, and cross entropy of right and wrong."""
@@ -91,7 +92,7 @@ class RefinerTask:
     def evaluate(self) -> dict[str, float]:
         """Held-out matches that start `far_px` off, after all passes: error, calibration, `score` to be raised."""
         errors, ratios, hits = [], [], []
-        for rows in _chunks(self.held_out.count, 8):
+        for rows in _chunks(self.held_out.cache.count, 8):
             device = next(self.module.parameters()).device
             batch = {name: value.to(device) for name, value in self._batch(self.held_out, rows, _HELD_OUT_SEED).items()}
             said, left = self._passes(batch)
@@ -123,12 +124,10 @@ class RefinerTask:
             left = left - said.offset
         return said, left
 
-    def _batch(self, cache: PairCache, indices: Sequence[int], seed: int) -> Batch:
-        values = cache.read([index % cache.count for index in indices])
+    def _batch(self, pairs: _Usable, indices: Sequence[int], seed: int) -> Batch:
+        values = pairs.cache.read(pairs.of(indices))
         picked = [self._pick(values, place, index, seed) for place, index in enumerate(indices)]
         joined = {name: torch.cat([one[name] for one in picked]) for name in picked[0]}
-        if not len(joined["wanted"]):
-            raise InputError(f"{cache.folder}: pairs {list(indices)[:3]} … have no usable match; prepare other pairs")
         side = self.module.config.patch
         joined["patches0"] = patches_from_cuts(joined.pop("cut0"), joined.pop("point0"), None, side)
         joined["patches1"] = patches_from_cuts(joined["cut1"], joined["start"], joined["affine"], side)
@@ -163,6 +162,26 @@ class RefinerTask:
             kind < config.share_near, near, np.where(kind < config.share_near + config.share_far, far, even)
         )
         return np.clip(offsets, -reach, reach)
+
+
+class _Usable:
+    """A cache some of whose rows have no match, since their two views hardly overlap; not all of a batch may be such.
+
+    Raises:
+        InputError: none of the rows has a match.
+    """
+
+    def __init__(self, cache: PairCache) -> None:
+        self.cache, self._rows = cache, np.flatnonzero(cache.column("count"))
+        if not len(self._rows):
+            raise InputError(f"{cache.folder}: none of its pairs has a usable match; prepare other ones")
+
+    def of(self, indices: Sequence[int]) -> list[int]:
+        """Rows of sample numbers, with the next usable one for the first where none is usable."""
+        rows = [index % self.cache.count for index in indices]
+        if not np.isin(rows, self._rows).any():
+            rows[0] = int(self._rows[np.searchsorted(self._rows, rows[0]) % len(self._rows)])
+        return rows
 
 
 def _squared_mahalanobis(said: Refined, left: Tensor) -> Tensor:

@@ -1,0 +1,120 @@
+"""From a recipe to heads that match: the whole way, interrupted and not, alone and under torchrun."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slamfeat.config import load_config
+from slamfeat.frontend import Frontend, FrontendConfig
+from slamfeat.frontend.heads.bundle import Heads, load_heads
+from slamfeat.frontend.heads.matcher import AttentionMatcher
+from slamfeat.train.cache import PairCache
+from slamfeat.train.matcher_task import MatcherTask
+from slamfeat.train.recipe import HeadsRecipe
+from slamfeat.train.recipe_files import find_recipe
+
+SMALL = [
+    "matcher.rows=6", "matcher.held_out=3", "matcher.keypoints=96", "matcher.task.keypoints=64",
+    "matcher.loop.steps=24", "matcher.loop.evaluate_every=12", "matcher.loop.save_every=4", "matcher.loop.log_every=4",
+    "refiner.rows=4", "refiner.held_out=2", "refiner.loop.steps=24", "refiner.loop.save_every=4",
+    "refiner.loop.evaluate_every=12",
+]  # fmt: skip
+
+
+def command(out: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "slamfeat.cli.main", "train", "cpu_tiny", *words, "--out", str(out)]
+
+
+def run(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(out, *words), capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}  # bit for bit is promised for as many threads
+
+
+def same(first: Heads, second: Heads) -> bool:
+    states = first.state_dict(), second.state_dict()
+    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("small")
+    run(out, *SMALL)
+    return out
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_weights_it_would_have_had(small: Path, tmp_path: Path) -> None:
+    """Killed three times, while pairs are prepared and while heads are trained."""
+    out, rng = tmp_path / "killed", np.random.default_rng(os.getpid())
+    places = (out / "cache/matcher_train/done.u8", out / "matcher/checkpoints", out / "refiner/checkpoints")
+    for place in places:
+        process = subprocess.Popen(command(out, *SMALL), env=environment(), stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (place.is_file() or (place.is_dir() and any(place.iterdir()))):
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.5)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    run(out, *SMALL)
+    assert same(load_heads(out / "heads.safetensors"), load_heads(small / "heads.safetensors"))
+
+
+@pytest.mark.slow
+def test_the_same_command_again_makes_nothing_anew(small: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (small / "cache").rglob("*.bin")}
+    done = run(small, *SMALL)
+    assert "preparing" not in done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.slow
+def test_another_recipe_is_refused_the_folder(small: Path) -> None:
+    done = subprocess.run(command(small, *SMALL, "data.seed=3"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "made with other settings (data)" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_under_torchrun_by_the_same_command(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = command(tmp_path / "two", *SMALL, "matcher.loop.batch=2", "refiner.loop.batch=2")[1:]
+    done = subprocess.run([*launch, *words], capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    assert load_heads(tmp_path / "two/heads.safetensors").matcher is not None
+
+
+@pytest.mark.slow
+def test_the_tiny_recipe_learns_to_match(tmp_path: Path, sample: Path) -> None:
+    """On held-out photographs, matches of the trained head are right at least 0.2 more often than the untrained's."""
+    run(tmp_path, "workers=2")
+    heads = load_heads(tmp_path / "heads.safetensors")
+    assert heads.matcher is not None
+    recipe = load_config(HeadsRecipe, find_recipe("cpu_tiny"))
+    torch.manual_seed(recipe.matcher.loop.seed)
+    untrained = AttentionMatcher(heads.matcher.config)
+    held_out = PairCache.open(tmp_path / "cache/matcher_held_out")
+    before, after = (
+        MatcherTask(recipe.matcher.task, matcher.eval(), held_out, held_out).evaluate()
+        for matcher in (untrained, heads.matcher)
+    )
+    assert after["precision"] > before["precision"] + 0.2
+    assert after["recall"] > before["recall"] + 0.1
+    config = FrontendConfig(num_keypoints=256, layers=[5], heads=str(tmp_path / "heads.safetensors"))
+    config.matcher.method, config.refine.method = "attention", "learned"
+    frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
+    frames = sorted((sample / "rgb").iterdir())[:2]
+    matches = frontend.match(*(frontend.extract(frame) for frame in frames))
+    assert matches.mask.sum() > 30
