@@ -24,7 +24,7 @@ weights: venv
 	-$(BIN)/slamfeat weights get peers
 
 test: venv lint weights
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 -q
 
 lint: venv
 	$(BIN)/ruff check .

@@ -98,7 +98,7 @@ def _torch_product(size: int, dtype: torch.dtype) -> Callable[[], Any]:
 
 
 def _openvino_product(size: int, precision: str) -> Callable[[], Any]:
-    from slamfeat.engines.libraries import import_openvino
+    from slamfeat.engines.libraries import import_openvino, openvino_core
 
     openvino = import_openvino()
     generator = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def _openvino_product(size: int, precision: str) -> Callable[[], Any]:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     model = _product_model(second, quantised=precision == "int8")
-    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    request = openvino_core().compile_model(model, "CPU", options).create_infer_request()
     return lambda: request.infer(first, share_inputs=True, share_outputs=True)
 
 

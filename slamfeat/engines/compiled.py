@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from slamfeat.engines import cache
 from slamfeat.engines.base import Precision
-from slamfeat.engines.libraries import import_openvino, require, without_telemetry
+from slamfeat.engines.libraries import import_openvino, openvino_core, require, without_telemetry
 from slamfeat.engines.module_entry import module_entry
 from slamfeat.engines.openvino_engine import cpu_options
 
@@ -32,7 +32,6 @@ class CompiledModule:
     def __init__(self, model: Any, precision: Precision) -> None:
         self.precision: Precision = precision
         self._model = model
-        self._core = import_openvino().Core()
         self._requests: dict[_Key, Any] = {}
         self._lock = threading.Lock()
 
@@ -60,7 +59,7 @@ class CompiledModule:
         model = self._model.clone()
         model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
         options = cpu_options(self.precision != "fp32", threads)
-        return self._core.compile_model(model, "CPU", options).create_infer_request()
+        return openvino_core().compile_model(model, "CPU", options).create_infer_request()
 
 
 def compile_module(
@@ -83,7 +82,7 @@ def compile_module(
     openvino = import_openvino()
     model = cache.load_or_build(
         module_entry(module, settings),
-        lambda folder: openvino.Core().read_model(folder / "model.xml"),
+        lambda folder: openvino_core().read_model(folder / "model.xml"),
         lambda: _convert(module, example),
         lambda made, folder: openvino.save_model(made, folder / "model.xml", compress_to_fp16=False),
     )

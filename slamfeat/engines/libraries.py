@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from slamfeat.errors import MissingDependencyError
@@ -53,6 +54,16 @@ def import_openvino() -> Any:
     with without_telemetry():
         import openvino
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's `Core`, one for the whole process.
+
+    A core makes the kernel deliver signals on a stack of its own and frees that when it goes: with several of them
+    that go in another order than they came, the next Ctrl-C writes to freed memory.
+    """
+    return import_openvino().Core()
 
 
 def import_nncf() -> Any:

@@ -11,7 +11,7 @@ from slamfeat.engines import cache
 from slamfeat.engines.base import Engine
 from slamfeat.engines.choose import Choice, Means, choose
 from slamfeat.engines.graph import can_export, graph_entry, load_graph
-from slamfeat.engines.libraries import import_openvino, installed
+from slamfeat.engines.libraries import installed, openvino_core
 from slamfeat.errors import InputError, SlamfeatError
 
 
@@ -97,10 +97,8 @@ def _openvino(backbone: Backbone, layers: list[int], choice: Choice, entry: cach
     from slamfeat.engines.openvino_engine import OpenVinoEngine
     from slamfeat.engines.quantise import load_quantised, quantised_entry
 
-    core = import_openvino().Core()
-
     def read_graph() -> Any:
-        return core.read_model(load_graph(backbone, layers, entry))
+        return openvino_core().read_model(load_graph(backbone, layers, entry))
 
     if choice.precision != "int8":
         _announce(entry)

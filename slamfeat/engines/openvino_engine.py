@@ -11,7 +11,7 @@ from torch import Tensor
 from slamfeat.backbones import Backbone
 from slamfeat.engines.base import EngineName, Precision, to_grid
 from slamfeat.engines.graph import IMAGES, TABLE
-from slamfeat.engines.libraries import import_openvino
+from slamfeat.engines.libraries import openvino_core
 
 _KEPT = 4  # compiled sizes; each holds the weights once more
 _Size = tuple[int, int, int, int]  # batch, rows, columns, threads
@@ -32,7 +32,6 @@ class OpenVinoEngine:
         self.precision: Precision = precision
         self.patch_size = backbone.patch_size
         self._backbone, self._model = backbone, model
-        self._core = import_openvino().Core()
         self._requests: dict[_Size, Any] = {}
         self._lock = threading.Lock()
 
@@ -62,12 +61,12 @@ class OpenVinoEngine:
         model = bake_tables(self._model, self._backbone.tables(rows, columns))
         model.reshape([batch, 3, rows * self.patch_size, columns * self.patch_size])
         in_bfloat16 = self.precision != "fp32" and self.has_bfloat16
-        return self._core.compile_model(model, "CPU", cpu_options(in_bfloat16, threads))
+        return openvino_core().compile_model(model, "CPU", cpu_options(in_bfloat16, threads))
 
     @property
     def has_bfloat16(self) -> bool:
         """Whether the processor computes in it, as OpenVINO sees it."""
-        return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def cpu_options(in_bfloat16: bool, threads: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from slamfeat.engines import cache
 from slamfeat.engines.calibration import GRID, digest_images, list_images, read_images
 from slamfeat.engines.calibration import __file__ as calibration_file
 from slamfeat.engines.graph import IMAGES, TABLE
-from slamfeat.engines.libraries import import_nncf, import_openvino, quiet_rich, require
+from slamfeat.engines.libraries import import_nncf, import_openvino, openvino_core, quiet_rich, require
 
 _SMOOTH_QUANT_ALPHA = 0.5
 """How much of the activations' spread moves into the weights (Xiao et al., ICML 2023). NNCF's 0.95 gave tokens of
@@ -82,7 +82,7 @@ def load_quantised(backbone: Backbone, model: Any, calibration: Path | None, ent
     openvino = import_openvino()
     return cache.load_or_build(
         entry,
-        lambda folder: openvino.Core().read_model(folder / "model.xml"),
+        lambda folder: openvino_core().read_model(folder / "model.xml"),
         lambda: quantise(backbone, model(), calibration),
         lambda made, folder: openvino.save_model(made, folder / "model.xml", compress_to_fp16=False),
     )

@@ -104,3 +104,32 @@ def test_conversion_is_silent_and_reports_to_nobody() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+INTERRUPTED = """
+import gc, os, signal
+import torch
+from test_engine_compiled import EXAMPLE, Small
+from slamfeat.engines.compiled import compile_module
+
+networks = [compile_module(Small(seed), EXAMPLE, "", "fp32") for seed in range(3)]
+for network in networks:
+    network(*EXAMPLE)
+while networks:
+    del networks[0], network
+    gc.collect()
+    network = None
+rubbish = [torch.zeros(3000) for _ in range(3000)]
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_networks_went_in_the_order_they_came(tmp_path: Path) -> None:
+    """OpenVINO's cores put the stack of signals back to one that an earlier core has freed."""
+    made()
+    words = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.registry import Architecture
-from slamfeat.engines.libraries import import_openvino, installed
+from slamfeat.engines.libraries import installed, openvino_core
 from slamfeat.errors import ConfigError, MissingDependencyError, OutputError
 from slamfeat.export import onnx as exporting
 from slamfeat.export.graphs import FrontendGraph, Graph
@@ -141,7 +141,7 @@ def test_an_image_without_texture_has_no_keypoints(frontend_file: Path, sample: 
 def test_openvino_reads_the_frontend(frontend: Frontend, frontend_file: Path, sample: Path) -> None:
     if not installed("openvino"):
         pytest.skip("OpenVINO is not installed")
-    model = import_openvino().Core().compile_model(frontend_file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = openvino_core().compile_model(frontend_file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     images = frames(sample, (300, 220), 20, 30)
     values = model(images.numpy())
     found = {name: torch.from_numpy(values[name].copy()) for name in FrontendGraph.outputs}
