@@ -98,9 +98,8 @@ def _torch_product(size: int, dtype: torch.dtype) -> Callable[[], Any]:
 
 
 def _openvino_product(size: int, precision: str) -> Callable[[], Any]:
-    from slamfeat.engines.libraries import import_openvino, openvino_core
+    from slamfeat.engines.libraries import openvino_core
 
-    openvino = import_openvino()
     generator = np.random.default_rng(0)
     first, second = (generator.uniform(-1, 1, (size, size)).astype(np.float32) for _ in range(2))
     options = {
