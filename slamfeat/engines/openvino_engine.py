@@ -24,14 +24,15 @@ class OpenVinoEngine:
         backbone: whose graph `model` is.
         model: an `openvino.Model` with the inputs of `graph.load_graph`; not changed.
         precision: "int8" for a quantised model, whose other parts then run in bf16 where the processor has it.
+        counters: measure every operation, which takes time itself.
     """
 
     name: EngineName = "openvino"
 
-    def __init__(self, backbone: Backbone, model: Any, precision: Precision) -> None:
+    def __init__(self, backbone: Backbone, model: Any, precision: Precision, counters: bool = False) -> None:
         self.precision: Precision = precision
         self.patch_size = backbone.patch_size
-        self._backbone, self._model = backbone, model
+        self._backbone, self._model, self._counters = backbone, model, counters
         self._requests: dict[_Size, Any] = {}
         self._lock = threading.Lock()
 
@@ -61,7 +62,8 @@ class OpenVinoEngine:
         model = bake_tables(self._model, self._backbone.tables(rows, columns))
         model.reshape([batch, 3, rows * self.patch_size, columns * self.patch_size])
         in_bfloat16 = self.precision != "fp32" and self.has_bfloat16
-        return openvino_core().compile_model(model, "CPU", cpu_options(in_bfloat16, threads))
+        options = {**cpu_options(in_bfloat16, threads), "PERF_COUNT": self._counters}
+        return openvino_core().compile_model(model, "CPU", options)
 
     @property
     def has_bfloat16(self) -> bool:

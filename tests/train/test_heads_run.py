@@ -113,7 +113,8 @@ def test_the_tiny_recipe_learns_to_match(tmp_path: Path, sample: Path) -> None:
     assert after["precision"] > before["precision"] + 0.2
     assert after["recall"] > before["recall"] + 0.1
     config = FrontendConfig(num_keypoints=256, layers=[5], heads=str(tmp_path / "heads.safetensors"))
-    config.matcher.method, config.refine.method, config.refine.min_confidence = "attention", "learned", 0.0
+    config.matcher.method, config.refine.method = "attention", "learned"
+    config.matcher.min_probability, config.refine.min_confidence = 0.01, 0.0  # two minutes make no sure matches
     frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
     frames = sorted((sample / "rgb").iterdir())[:2]
     matches = frontend.match(*(frontend.extract(frame) for frame in frames))
