@@ -215,7 +215,7 @@ def estimate_homography(
         None if fewer than 6 matches agree on a homography, or it is singular.
 
     Raises:
-        InputError: the shapes do not fit or the estimator is unknown.
+        InputError: the shapes differ or the estimator is unknown.
         MissingDependencyError: the estimator's package is not installed.
     """
     p0, p1 = _pair(points0, points1)

@@ -65,8 +65,8 @@ def sampson_weights(T_1_0: Array, normalized0: Array, normalized1: Array, covari
 
 def whitening(covariances: Array) -> Array:
     """Matrices (N, 2, 2) that bring residuals of these covariances (N, 2, 2) to one: a circle, the median inlier's."""
-    finite = np.isfinite(covariances).all((1, 2))
-    variances, axes = np.linalg.eigh(np.where(finite[:, None, None], covariances, 0.0))
+    finite = np.isfinite(covariances).all((1, 2), keepdims=True)
+    variances, axes = np.linalg.eigh(np.where(finite, covariances, 0.0))
     sizes = np.sqrt(np.maximum(variances, 0).prod(1))
     factors = _relative(variances, np.repeat(sizes[:, None], 2, axis=1)) ** -0.5
     whiteners: Array = (axes * factors[:, None]) @ axes.transpose(0, 2, 1)
