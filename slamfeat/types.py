@@ -319,6 +319,8 @@ class Matches:
             lies at no detected keypoint.
         mask: (B, K) bool, True where there is a match.
         num_keypoints1: slots in the second image's features.
+        covariances: (B, K, 2, 2) of `points1` as far as the refiner knows, pixels squared of the second image at full
+            resolution, 0 where unmatched; None from refiners that do not say.
     """
 
     points0: Tensor
@@ -327,6 +329,7 @@ class Matches:
     indices: Tensor
     mask: Tensor
     num_keypoints1: int
+    covariances: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of matches over the whole batch."""
@@ -338,6 +341,12 @@ class Matches:
         chosen = (self.points0[batch][keep], self.points1[batch][keep], self.scores[batch][keep])
         p0, p1, scores = (value.detach().cpu().numpy().astype(np.float64) for value in chosen)
         return p0, p1, scores
+
+    def numpy_covariances(self, batch: int = 0) -> Array | None:
+        """The covariances (M, 2, 2) of the matches that `numpy` returns, float64; None where there are none."""
+        if self.covariances is None:
+            return None
+        return self.covariances[batch][self.mask[batch]].detach().cpu().numpy().astype(np.float64)
 
     def as_dict(self) -> dict[str, Any]:
         """LightGlue's keys: matches0/1 (B, K) with -1, matching_scores0/1, and lists matches (M, 2), scores (M,)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slamfeat.errors import InputError
-from slamfeat.types import Camera, PatchGrid, PixelMap, Trajectory
+from slamfeat.types import Camera, Matches, PatchGrid, PixelMap, Trajectory
 
 FREIBURG1 = Camera(640, 480, 517.3, 516.5, 318.6, 255.3, (0.2624, -0.9531, -0.0054, 0.0026, 1.1633))
 
@@ -94,3 +96,27 @@ def test_trajectories_refuse_nonsense() -> None:
         Trajectory(np.array([1.0]), poses)
     with pytest.raises(InputError, match="finite"):
         Trajectory(np.array([1.0, 2.0]), poses * np.nan)
+
+
+def some_matches() -> Matches:
+    """Two pairs of three slots, made as callers did who know nothing of covariances."""
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    points = torch.rand(2, 3, 2)
+    return Matches(points, points + 1, mask.float(), torch.where(mask, 0, -1), mask, 3)
+
+
+def test_matches_need_no_covariances() -> None:
+    assert some_matches().covariances is None and some_matches().numpy_covariances() is None
+
+
+def test_covariances_go_with_their_matches() -> None:
+    plain, covariances = some_matches(), torch.rand(2, 3, 2, 2)
+    matches = replace(plain, covariances=covariances)
+    for batch, slots in ((0, [0, 2]), (1, [1])):
+        found = matches.numpy_covariances(batch)
+        assert found is not None and found.dtype == np.float64
+        assert np.array_equal(found, covariances[batch, slots].double().numpy())
+        assert len(found) == len(matches.numpy(batch)[0])
+    assert replace(matches, scores=matches.scores / 2).covariances is covariances
+    # LightGlue's dictionary speaks of keypoints alone.
+    assert matches.as_dict().keys() == plain.as_dict().keys()

@@ -91,7 +91,7 @@ class BenchConfig:
         homography_threshold_px: its inlier threshold for homographies; pixels.
         seed: of the robust estimators.
         matching, vo, robustness, speed: the tasks.
-        odometry: settings of the odometry, the same for all.
+        odometry: settings of the odometry, the same for all. So `covariances` is off: few frontends give any.
     """
 
     frontends: list[str] = field(default_factory=lambda: list(DEFAULT_FRONTENDS))
@@ -104,7 +104,7 @@ class BenchConfig:
     vo: VoConfig = field(default_factory=VoConfig)
     robustness: RobustnessConfig = field(default_factory=RobustnessConfig)
     speed: SpeedConfig = field(default_factory=SpeedConfig)
-    odometry: OdometryConfig = field(default_factory=OdometryConfig)
+    odometry: OdometryConfig = field(default_factory=lambda: OdometryConfig(covariances=False))
 
     def __post_init__(self) -> None:
         if self.estimator not in get_args(Estimator):

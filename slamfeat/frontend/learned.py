@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,10 +15,12 @@ from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, norm
 from slamfeat.frontend.heads.patches import local_affines
 from slamfeat.frontend.heads.refiner import PatchRefiner
 from slamfeat.frontend.matcher import MatcherConfig
+from slamfeat.frontend.refine import RefineConfig
 from slamfeat.types import Features
 
 _LEAST_NEIGHBOURS = 8
 _FILL_NEIGHBOURS = 7
+_COARSE_PX = 2.0  # deviation of a match that stays where the matcher put it
 
 
 def tokens_at_keypoints(features: Features) -> Tensor:
@@ -65,11 +69,34 @@ def attention_matches(
         return mutual_matches(scores, settings.min_probability)
 
 
+class RefinedMatches(NamedTuple):
+    """What became of M matches of a pair.
+
+    Attributes:
+        points1: (M, 2) pixels of image 1.
+        confidence: (M,) probability that the match is right.
+        kept: (M,) bool.
+        covariances: (M, 2, 2) of `points1`, pixels squared; meaningful where kept.
+    """
+
+    points1: Tensor
+    confidence: Tensor
+    kept: Tensor
+    covariances: Tensor
+
+    def with_part(self, chosen: Tensor, part: RefinedMatches) -> RefinedMatches:
+        """The same with what became of the chosen (M,) matches replaced."""
+        whole = [value.clone() for value in self]
+        for value, new in zip(whole, part, strict=True):
+            value[chosen] = new
+        return RefinedMatches(*whole)
+
+
 @torch.inference_mode()
 def refine_learned(
     gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tensor, known: Tensor, refiner: PatchRefiner,
-    least: float, fill: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    config: RefineConfig,
+) -> RefinedMatches:  # fmt: skip
     """Refine the matches of one pair, and look for unmatched keypoints where their neighbours went.
 
     Args:
@@ -78,32 +105,40 @@ def refine_learned(
         points1: (M, 2), meaningful where `known`.
         known: (M,) bool.
         refiner: trained.
-        least: probability below which a match is dropped.
-        fill: whether to look for those not known, and those dropped.
-
-    Returns:
-        points1 refined (M, 2), probability (M,), kept (M,) bool.
+        config: `min_confidence`, `fill` and `keep` are read.
     """
-    image0, image1 = (gray[None, None].float() for gray in (gray0, gray1))
-    found, sure = points1.clone(), torch.zeros(len(points0), device=points0.device)
-    kept = torch.zeros_like(known)
+    images, least = (gray0[None, None].float(), gray1[None, None].float()), config.min_confidence
+    first = RefinedMatches(
+        points1, points1.new_zeros(len(points1)), torch.zeros_like(known), points1.new_zeros(len(points1), 2, 2)
+    )
     if int(known.sum()) >= _LEAST_NEIGHBOURS:
         affine = local_affines(points0[known], points1[known])
-        found[known], sure[known] = _pass(image0, image1, points0[known], points1[known], affine, refiner)
-        kept = known & (sure >= least) & _inside(found, gray1)
-    if fill and int(kept.sum()) >= _LEAST_NEIGHBOURS and not bool(kept.all()):
-        lost = ~kept
-        guess, affine = _from_neighbours(points0, found, kept, lost)
-        found[lost], sure[lost] = _pass(image0, image1, points0[lost], guess, affine, refiner)
-        kept = (sure >= least) & _inside(found, gray1)
-    return found, sure, kept
+        first = first.with_part(known, _pass(images, points0[known], points1[known], affine, refiner, least))
+    found = first
+    if config.fill and int(first.kept.sum()) >= _LEAST_NEIGHBOURS and not bool(first.kept.all()):
+        lost = ~first.kept
+        guess, affine = _from_neighbours(points0, first.points1, first.kept, lost)
+        found = first.with_part(lost, _pass(images, points0[lost], guess, affine, refiner, least))
+    if config.keep:
+        stay = known & ~found.kept & _inside(points1, gray1)
+        found = found.with_part(stay, _coarse(points1[stay], first.confidence[stay]))
+    return found
 
 
 def _pass(
-    image0: Tensor, image1: Tensor, points0: Tensor, points1: Tensor, affine: Tensor, refiner: PatchRefiner
-) -> tuple[Tensor, Tensor]:
-    points, said = refiner.refine(image0, image1, points0, points1, affine)
-    return points, said.logit.sigmoid()
+    images: tuple[Tensor, Tensor], points0: Tensor, points1: Tensor, affine: Tensor, refiner: PatchRefiner, least: float
+) -> RefinedMatches:
+    points, said = refiner.refine(*images, points0, points1, affine)
+    confidence = said.logit.sigmoid()
+    kept = (confidence >= least) & _inside(points, images[1])
+    return RefinedMatches(points, confidence, kept, said.covariances(affine))
+
+
+def _coarse(points1: Tensor, confidence: Tensor) -> RefinedMatches:
+    """Matches (M, 2) that stay where the matcher put them."""
+    covariance = _COARSE_PX**2 * torch.eye(2, dtype=points1.dtype, device=points1.device)
+    kept = torch.ones_like(confidence, dtype=torch.bool)
+    return RefinedMatches(points1, confidence, kept, covariance.expand(len(points1), 2, 2))
 
 
 def _from_neighbours(points0: Tensor, points1: Tensor, kept: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from slamfeat.frontend.refine import refine_points
 from slamfeat.types import Features, Matches, PatchGrid
 
 _REACH_PX = 3.0
+_Refined = tuple[Tensor, Tensor, Tensor, Tensor | None]  # points1, quality, kept, covariances
 
 
 def match_features(
@@ -50,7 +51,7 @@ def match_features(
         safe = found.clamp_min(0)[..., None].expand(-1, -1, 2)
         points1 = features1.keypoints.gather(1, safe)
     with record_function("slamfeat.refine"):
-        points1, scores, mask = _refine(features0, features1, points1, scores, mask, config, heads)
+        points1, scores, mask, covariances = _refine(features0, features1, points1, scores, mask, config, heads)
     with record_function("slamfeat.link"):
         indices = _nearest_keypoints(points1, mask, features1)
     return Matches(
@@ -60,6 +61,7 @@ def match_features(
         indices=indices,
         mask=mask,
         num_keypoints1=int(features1.mask.shape[1]),
+        covariances=None if covariances is None else covariances * mask[..., None, None],
     )
 
 
@@ -141,30 +143,33 @@ def _guided(features0: Features, features1: Features, config: FrontendConfig) ->
 def _refine(
     features0: Features, features1: Features, points1: Tensor, scores: Tensor, mask: Tensor, config: FrontendConfig,
     heads: Heads | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> _Refined:  # fmt: skip
     if config.refine.method == "none":
-        return points1, scores, mask
+        return points1, scores, mask, None
     if features0.gray is None or features1.gray is None:
         raise InputError("refinement needs the images' pixels: use features of Frontend.extract, or refine.method=none")
     refined, kept, quality = points1.clone(), torch.zeros_like(mask), torch.zeros_like(scores)
+    covariances = points1.new_zeros((*mask.shape, 2, 2)) if config.refine.method == "learned" else None
     for b in range(len(features0)):
         chosen = (features0.mask[b] if config.refine.fill else mask[b]).nonzero()[:, 0]
         grays = features0.gray[b, 0], features1.gray[b, 0]
         matches = features0.keypoints[b, chosen], points1[b, chosen]
-        refined[b, chosen], quality[b, chosen], kept[b, chosen] = _refine_pair(
+        refined[b, chosen], quality[b, chosen], kept[b, chosen], spread = _refine_pair(
             grays, matches, mask[b, chosen], config, heads
         )
-    return refined, quality.clamp(0, 1), kept
+        if covariances is not None and spread is not None:
+            covariances[b, chosen] = spread
+    return refined, quality.clamp(0, 1), kept, covariances
 
 
 def _refine_pair(
     grays: tuple[Tensor, Tensor], matches: tuple[Tensor, Tensor], known: Tensor, config: FrontendConfig,
     heads: Heads | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> _Refined:  # fmt: skip
     if config.refine.method == "lk":
-        return refine_points(*grays, *matches, config.refine, known=known)
+        return *refine_points(*grays, *matches, config.refine, known=known), None
     assert heads is not None and heads.refiner is not None, "Frontend checks this"
-    return refine_learned(*grays, *matches, known, heads.refiner, config.refine.min_confidence, config.refine.fill)
+    return refine_learned(*grays, *matches, known, heads.refiner, config.refine)
 
 
 def _nearest_keypoints(points1: Tensor, mask: Tensor, features1: Features) -> Tensor:

@@ -37,7 +37,7 @@ class RefineConfig:
 
     Attributes:
         method: "none", "lk" (pyramidal Lucas-Kanade), or "learned" (the refiner of `heads`, which of the settings
-            below takes only `fill` and `min_confidence`).
+            below takes only `fill`, `min_confidence` and `keep`).
         window: side of the tracked patch; pixels of the shrunk image, odd.
         levels: pyramid levels above the full image.
         shrink: refine in images shrunk by this whole number, 1 to 4: less exact, and several times faster.
@@ -51,6 +51,9 @@ class RefineConfig:
         max_return: largest distance between a point and itself tracked forward and back; pixels of the shrunk image.
         min_correlation: least correlation of the two patches, -1..1.
         min_confidence: "learned" only: least probability that a refined match is right.
+        keep: "learned" only: a coarse match that is not refined with `min_confidence` keeps its coarse place, with a
+            deviation of 2 px, instead of being dropped. Where `fill` finds the keypoint again from its neighbours, and
+            with `min_confidence`, that place counts.
     """
 
     method: str = "lk"
@@ -64,6 +67,7 @@ class RefineConfig:
     max_return: float = 1.0
     min_correlation: float = 0.6
     min_confidence: float = 0.5
+    keep: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in get_args(RefineMethod):

@@ -46,19 +46,19 @@ def sampson_error(essential: ArrayLike, normalized0: ArrayLike, normalized1: Arr
     In squared units of the plane z = 1; multiply by the squared focal length for squared pixels. Infinite where a
     point lies on its epipole, or where E is zero, because there the distance is not defined.
     """
-    line1, line0 = _epipolar_lines(essential, normalized0, normalized1)
+    line1, line0 = epipolar_lines(essential, normalized0, normalized1)
     residual = epipolar_residual(essential, normalized0, normalized1)
     return _divide(residual**2, (line1**2).sum(1) + (line0**2).sum(1))
 
 
 def symmetric_epipolar_error(essential: ArrayLike, normalized0: ArrayLike, normalized1: ArrayLike) -> Array:
     """Sum of the squared distances of both points to their epipolar lines (N,), in squared units of the plane z = 1."""
-    line1, line0 = _epipolar_lines(essential, normalized0, normalized1)
+    line1, line0 = epipolar_lines(essential, normalized0, normalized1)
     squared = epipolar_residual(essential, normalized0, normalized1) ** 2
     return _divide(squared, (line1**2).sum(1)) + _divide(squared, (line0**2).sum(1))
 
 
-def _epipolar_lines(essential: ArrayLike, normalized0: ArrayLike, normalized1: ArrayLike) -> tuple[Array, Array]:
+def epipolar_lines(essential: ArrayLike, normalized0: ArrayLike, normalized1: ArrayLike) -> tuple[Array, Array]:
     """The normals (N, 2), not of unit length, of the epipolar lines in image 1 and in image 0."""
     matrix = np.asarray(essential, dtype=np.float64)
     return (homogeneous(normalized0) @ matrix.T)[:, :2], (homogeneous(normalized1) @ matrix)[:, :2]

@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slamfeat.errors import InputError
+from slamfeat.geometry.absolute import refine_absolute_pose
 from slamfeat.geometry.epipolar import essential_from_pose, homogeneous, sampson_error
 from slamfeat.geometry.rotation import fit_rotation, rotation_explains, with_best_translation
 from slamfeat.geometry.se3 import Array, transform_points
 from slamfeat.geometry.solvers import ABSOLUTE, ESSENTIAL, HOMOGRAPHY, Solver
 from slamfeat.geometry.triangulate import in_front, parallax_deg
 from slamfeat.geometry.twoview import facing, pose_from_essential, refine_relative_pose
+from slamfeat.geometry.uncertainty import covariances_on_plane, sampson_weights
 from slamfeat.types import Camera
 
 Mask = NDArray[np.bool_]
@@ -85,6 +87,7 @@ def estimate_relative_pose(
     camera0: Camera,
     camera1: Camera,
     *,
+    covariances: ArrayLike | None = None,
     threshold_px: float = 1.0,
     confidence: float = 0.9999,
     max_iterations: int = 10_000,
@@ -96,6 +99,9 @@ def estimate_relative_pose(
     Args:
         points0, points1: (N, 2) matched, distorted pixels.
         camera0, camera1: their cameras.
+        covariances: (N, 2, 2) of `points1`, pixels squared. They weigh the matches against one another
+            (`slamfeat.geometry.uncertainty`) in the polishing of the essential matrix, but neither in RANSAC nor in
+            the choice of inliers, nor where the camera only turned. None weighs all alike.
         threshold_px: largest Sampson distance of an inlier, in pixels of the cameras' mean focal length.
         confidence: of having drawn one sample without outliers.
         max_iterations: upper bound of RANSAC.
@@ -108,12 +114,13 @@ def estimate_relative_pose(
         None if fewer than 8 matches agree on a pose.
 
     Raises:
-        InputError: the shapes differ or the estimator is unknown.
+        InputError: the shapes do not fit or the estimator is unknown.
         MissingDependencyError: the estimator's package is not installed.
     """
     p0, p1 = _pair(points0, points1)
     focal = float(np.mean([camera0.fx, camera0.fy, camera1.fx, camera1.fy]))
     all0, all1 = camera0.normalize(p0), camera1.normalize(p1)
+    on_plane = None if covariances is None else covariances_on_plane(covariances, all1, camera1)
     finite = np.isfinite(all0).all(1) & np.isfinite(all1).all(1)
     n0, n1 = all0[finite], all1[finite]
     if len(n0) < _MIN_RELATIVE:
@@ -122,7 +129,8 @@ def estimate_relative_pose(
     essential = _choose(ESSENTIAL, estimator)(n0 * focal, n1 * focal, focal, *options)
     if essential is None:
         return None
-    pose, turning = _polished(essential, n0, n1, threshold_px / focal)
+    spread = None if on_plane is None else on_plane[finite]
+    pose, turning = _polished(essential, n0, n1, threshold_px / focal, spread)
     inliers = np.zeros(len(p0), dtype=bool)
     inliers[finite] = _agree(pose, n0, n1, threshold_px / focal)
     count = int(inliers.sum())
@@ -134,6 +142,7 @@ def estimate_absolute_pose(
     points2d: ArrayLike,
     camera: Camera,
     *,
+    covariances: ArrayLike | None = None,
     threshold_px: float = 2.0,
     confidence: float = 0.9999,
     max_iterations: int = 10_000,
@@ -146,6 +155,8 @@ def estimate_absolute_pose(
         points3d: (N, 3) world coordinates.
         points2d: (N, 2) distorted pixels.
         camera: the camera.
+        covariances: (N, 2, 2) of `points2d`, pixels squared; as in `estimate_relative_pose`. With them our own
+            refinement follows the estimator's.
         threshold_px: largest reprojection error of an inlier, in pixels of the mean focal length.
         confidence, max_iterations, seed: as in `estimate_relative_pose`.
         estimator: "pycolmap" (P3P in LO-RANSAC), "opencv" (`solvePnPRansac`, then Levenberg-Marquardt) or "poselib"
@@ -155,13 +166,14 @@ def estimate_absolute_pose(
         None if fewer than 6 points agree on a pose.
 
     Raises:
-        InputError: the shapes differ or the estimator is unknown.
+        InputError: the shapes do not fit or the estimator is unknown.
         MissingDependencyError: the estimator's package is not installed.
     """
     world, pixels = np.asarray(points3d, dtype=np.float64), np.asarray(points2d, dtype=np.float64)
     if world.reshape(-1, 3).shape[0] != pixels.reshape(-1, 2).shape[0]:
         raise InputError(f"points3d {world.shape} and points2d {pixels.shape} must be (N, 3) and (N, 2)")
     world, normalized = world.reshape(-1, 3), camera.normalize(pixels)
+    on_plane = None if covariances is None else covariances_on_plane(covariances, normalized, camera)
     focal = (camera.fx + camera.fy) / 2
     finite = np.isfinite(world).all(1) & np.isfinite(normalized).all(1)
     if finite.sum() < _MIN_ABSOLUTE:
@@ -170,6 +182,9 @@ def estimate_absolute_pose(
     pose = _choose(ABSOLUTE, estimator)(world[finite], normalized[finite] * focal, focal, *options)
     if pose is None or not np.isfinite(pose).all():
         return None
+    if on_plane is not None:
+        given = world[finite], normalized[finite], on_plane[finite]
+        pose = refine_absolute_pose(pose, *given, threshold=threshold_px / focal)
     local = transform_points(pose, world)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.linalg.norm(local[:, :2] / local[:, 2:] - normalized, axis=1) * focal
@@ -250,7 +265,9 @@ def _agree(pose: Array, n0: Array, n1: Array, threshold: float) -> Mask:
     return (sampson_error(essential_from_pose(pose), n0, n1) <= threshold**2) & ~behind
 
 
-def _polished(essential: Array, n0: Array, n1: Array, threshold: float) -> tuple[Array, bool]:
+def _polished(
+    essential: Array, n0: Array, n1: Array, threshold: float, covariances: Array | None
+) -> tuple[Array, bool]:
     """Refined T_1_0, and whether a rotation alone explains the inliers. Units of the plane z = 1."""
     near = sampson_error(essential, n0, n1) <= threshold**2
     pose = pose_from_essential(essential, n0[near], n1[near])
@@ -259,7 +276,8 @@ def _polished(essential: Array, n0: Array, n1: Array, threshold: float) -> tuple
     if near.sum() < _MIN_RELATIVE:
         return pose, False
     n0, n1 = n0[near], n1[near]
-    pose = facing(refine_relative_pose(pose, n0, n1, scale=0.3 * threshold), n0, n1)
+    weights = None if covariances is None else sampson_weights(pose, n0, n1, covariances[near])
+    pose = facing(refine_relative_pose(pose, n0, n1, scale=0.3 * threshold, weights=weights), n0, n1)
     rotation = fit_rotation(n0, n1, pose[:3, :3], scale=threshold)
     if rotation_explains(rotation, pose, n0, n1, threshold):
         return with_best_translation(rotation, n0, n1), True

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from slamfeat.geometry.epipolar import essential_from_pose, homogeneous, skew
+from slamfeat.geometry.minimise import minimise_cauchy
 from slamfeat.geometry.se3 import Array, make_pose
 from slamfeat.geometry.triangulate import in_front
 
@@ -42,7 +43,13 @@ def facing(T_1_0: Array, normalized0: ArrayLike, normalized1: ArrayLike) -> Arra
 
 
 def refine_relative_pose(
-    T_1_0: ArrayLike, normalized0: ArrayLike, normalized1: ArrayLike, *, scale: float, iterations: int = 12
+    T_1_0: ArrayLike,
+    normalized0: ArrayLike,
+    normalized1: ArrayLike,
+    *,
+    scale: float,
+    weights: Array | None = None,
+    iterations: int = 12,
 ) -> Array:
     """Minimise the robust Sampson error over the five degrees of freedom of a relative pose.
 
@@ -51,46 +58,23 @@ def refine_relative_pose(
     Args:
         T_1_0: (4, 4) starting pose with a translation of unit length.
         normalized0, normalized1: (N, 2) points on the planes z = 1, N >= 5; a few outliers do no harm.
-        scale: residual, on the plane z = 1, at which a point's weight has fallen to a half.
+        scale: residual, on the plane z = 1, at which a point's Cauchy weight has fallen to a half.
+        weights: (N,) by which residuals are multiplied first, as `sampson_weights` gives them; None for 1.
         iterations: upper bound.
 
     Returns:
         T_1_0 (4, 4) with a translation of unit length.
     """
-    pose, damping = np.array(T_1_0, dtype=np.float64), 1e-4
     x0, x1 = homogeneous(normalized0), homogeneous(normalized1)
-    residual, jacobian = _linearize(pose, x0, x1)
-    cost = _cauchy(residual, scale)
-    for _ in range(iterations):
-        step = _solve(residual, jacobian, scale, damping)
-        candidate = _moved(pose, step)
-        new_residual, new_jacobian = _linearize(candidate, x0, x1)
-        new_cost = _cauchy(new_residual, scale)
-        if not new_cost < cost:
-            damping *= 10
-            if damping > 1e6:
-                break
-            continue
-        # A millionth of the cost is a thousandth of the parameters' standard deviation for 1000 points.
-        small = cost - new_cost < 1e-6 * cost
-        pose, residual, jacobian, cost, damping = candidate, new_residual, new_jacobian, new_cost, damping / 10
-        if small:
-            break
-    return pose
 
+    def linearize(pose: Array) -> tuple[Array, Array]:
+        residual, jacobian = _linearize(pose, x0, x1)
+        if weights is not None:
+            residual, jacobian = residual * weights, jacobian * weights[:, None]
+        return residual[:, None], jacobian[:, None]
 
-def _cauchy(residual: Array, scale: float) -> float:
-    return float(np.log1p((residual / scale) ** 2).sum())
-
-
-def _solve(residual: Array, jacobian: Array, scale: float, damping: float) -> Array:
-    """The damped Gauss-Newton step (5,) under Cauchy weights."""
-    weighted = jacobian / (1 + (residual / scale) ** 2)[:, None]
-    normal = weighted.T @ jacobian
-    diagonal = np.diag(normal)
-    # A direction that no point constrains, as the translation of a pure rotation, must not make the system singular.
-    normal = normal + np.diag(damping * diagonal + 1e-12 * max(float(diagonal.max()), 1e-300))
-    return np.asarray(np.linalg.solve(normal, -weighted.T @ residual), dtype=np.float64)
+    start = np.array(T_1_0, dtype=np.float64)
+    return minimise_cauchy(start, linearize, _moved, scale=scale, iterations=iterations)
 
 
 def _tangent(translation: Array) -> Array:

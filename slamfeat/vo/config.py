@@ -41,6 +41,8 @@ class OdometryConfig:
             optional package). Keypoints that are less exact than the threshold make LO-RANSAC take a turn for a
             step, see benchmarks/results/relative_pose.md.
         pnp_estimator: of the pose from depth: "pycolmap", "opencv" or "poselib".
+        covariances: whether those of the matches weigh them in the polishing of a pose, where the frontend gives any
+            (`refine.method=learned`).
         seed: seed of the robust estimators.
         pipelined: whether reading and extraction of the next frames go on in threads while a frame is estimated. The
             result is the same; a frontend must be able to match while it extracts. Live cameras are never pipelined,
@@ -60,6 +62,7 @@ class OdometryConfig:
     between_keyframes: str = "extract"
     estimator: str = "opencv"
     pnp_estimator: str = "pycolmap"
+    covariances: bool = True
     seed: int = 0
     pipelined: bool = True
 

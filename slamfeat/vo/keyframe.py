@@ -52,17 +52,20 @@ class Correspondences:
     Attributes:
         points0, points1: (M, 2) pixels in the keyframe and in the frame.
         slots: (M,) which of the keyframe's K keypoints they are.
+        covariances: (M, 2, 2) of `points1`, pixels squared; None where the frontend gives none.
     """
 
     points0: Array
     points1: Array
     slots: NDArray[np.intp]
+    covariances: Array | None = None
 
     @classmethod
     def of(cls, matches: Matches) -> Correspondences:
         """The matches of one pair without empty slots."""
         points0, points1, _ = matches.numpy()
-        return cls(points0, points1, np.flatnonzero(matches.mask[0].cpu().numpy()))
+        slots = np.flatnonzero(matches.mask[0].cpu().numpy())
+        return cls(points0, points1, slots, matches.numpy_covariances())
 
     def __len__(self) -> int:
         """Number M of points."""

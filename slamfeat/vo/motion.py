@@ -37,21 +37,28 @@ def keyframe_motion(
     keyframe: Keyframe, found: Correspondences, camera: Camera, mode: Mode, config: OdometryConfig
 ) -> Motion | None:
     """Motion from the keyframe to a frame in which its keypoints were found; None when too few agree."""
+    covariances = found.covariances if config.covariances else None
+    seen = found.points0, found.points1
     if mode == "stereo":
-        return stereo_motion(found.points0, found.points1, keyframe.depths[found.slots], camera, config)
+        return stereo_motion(*seen, keyframe.depths[found.slots], camera, config, covariances)
     if keyframe.depth is not None:
-        return rgbd_motion(found.points0, found.points1, keyframe.depth, camera, config)
-    return monocular_motion(found.points0, found.points1, camera, config)
+        return rgbd_motion(*seen, keyframe.depth, camera, config, covariances)
+    return monocular_motion(*seen, camera, config, covariances)
 
 
-def monocular_motion(points0: Array, points1: Array, camera: Camera, config: OdometryConfig) -> Motion | None:
-    """Motion from matches (M, 2), (M, 2) in pixels by the essential matrix; None when too few agree."""
+def monocular_motion(
+    points0: Array, points1: Array, camera: Camera, config: OdometryConfig, covariances: Array | None = None
+) -> Motion | None:
+    """Motion from matches (M, 2), (M, 2) in pixels by the essential matrix; None when too few agree.
+
+    `covariances`, here as below, are (M, 2, 2) of `points1` in pixels squared, or None.
+    """
     if len(points0) < config.min_inliers:
         return None
     if float(np.median(np.linalg.norm(points1 - points0, axis=1))) < config.still_px:
         return Motion(np.eye(4), np.ones(len(points0), dtype=bool), metric=True)
     estimate = estimate_relative_pose(
-        points0, points1, camera, camera,
+        points0, points1, camera, camera, covariances=covariances,
         threshold_px=config.threshold_px, seed=config.seed, estimator=config.estimator,
     )  # fmt: skip
     if estimate is None or estimate.num_inliers < config.min_inliers:
@@ -60,30 +67,35 @@ def monocular_motion(points0: Array, points1: Array, camera: Camera, config: Odo
 
 
 def rgbd_motion(
-    points0: Array, points1: Array, depth0: NDArray[np.float32], camera: Camera, config: OdometryConfig
-) -> Motion | None:
+    points0: Array, points1: Array, depth0: NDArray[np.float32], camera: Camera, config: OdometryConfig,
+    covariances: Array | None = None,
+) -> Motion | None:  # fmt: skip
     """Metric motion from matches (M, 2), (M, 2) and the keyframe's depth map by PnP; None when too few agree."""
     xyz = backproject(points0, depth0, camera)
     xyz[xyz[:, 2] > config.max_depth_m] = np.nan
-    return _pnp_motion(xyz, points1, camera, config)
+    return _pnp_motion(xyz, points1, camera, config, covariances)
 
 
 def stereo_motion(
-    points0: Array, points1: Array, depths0: Array, camera: Camera, config: OdometryConfig
-) -> Motion | None:
+    points0: Array, points1: Array, depths0: Array, camera: Camera, config: OdometryConfig,
+    covariances: Array | None = None,
+) -> Motion | None:  # fmt: skip
     """Metric motion from matches (M, 2), (M, 2) and the depth (M,) of the keyframe's points, metres, by PnP.
 
     Depth is NaN where unknown. None when too few agree.
     """
-    return _pnp_motion(homogeneous(camera.normalize(points0)) * depths0[:, None], points1, camera, config)
+    xyz = homogeneous(camera.normalize(points0)) * depths0[:, None]
+    return _pnp_motion(xyz, points1, camera, config, covariances)
 
 
-def _pnp_motion(xyz: Array, points1: Array, camera: Camera, config: OdometryConfig) -> Motion | None:
+def _pnp_motion(
+    xyz: Array, points1: Array, camera: Camera, config: OdometryConfig, covariances: Array | None
+) -> Motion | None:
     known = np.flatnonzero(np.isfinite(xyz).all(1))
     if len(known) < config.min_inliers:
         return None
     estimate = estimate_absolute_pose(
-        xyz[known], points1[known], camera,
+        xyz[known], points1[known], camera, covariances=None if covariances is None else covariances[known],
         threshold_px=config.pnp_threshold_px, seed=config.seed, estimator=config.pnp_estimator,
     )  # fmt: skip
     if estimate is None or estimate.num_inliers < config.min_inliers:

@@ -74,6 +74,13 @@ class Refined(NamedTuple):
     cholesky: Tensor
     logit: Tensor
 
+    def covariances(self, affine: Tensor) -> Tensor:
+        """Covariances A L L^T A^T (M, 2, 2), pixels squared of image 1, for `affine` A (M, 2, 2) from image 0 to it."""
+        log_first, log_second, lower = self.cholesky.unbind(1)
+        rows = [log_first.exp(), torch.zeros_like(lower)], [lower, log_second.exp()]
+        factor = affine @ torch.stack([torch.stack(row, 1) for row in rows], 1)
+        return factor @ factor.mT
+
 
 class PatchRefiner(nn.Module):
     """See the module."""
