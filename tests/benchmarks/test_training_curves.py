@@ -1,0 +1,43 @@
+"""Tables of training runs come from the runs' logs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from benchmarks.training_curves import main, run_curves
+
+from slamfeat.errors import InputError
+
+
+def run_folder(folder: Path) -> Path:
+    rows = [
+        {"step": 10, "loss": 2.0, "elapsed_s": 30.0},
+        {"step": 10, "evaluation": {"score": -1.5, "nll": 1.5}, "seconds": 3.0, "best": True},
+        {"step": 20, "loss": 1.0, "elapsed_s": 1800.0},
+        {"step": 20, "evaluation": {"score": -0.5, "nll": 0.5}, "seconds": 3.0, "best": True},
+    ]
+    (folder / "matcher").mkdir()
+    (folder / "matcher/log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "recipe.yaml").write_text("# slamfeat train cpu_tiny --out x\nfine: sift\n")
+    return folder
+
+
+def test_held_out_figures_and_hours(tmp_path: Path) -> None:
+    curves = run_curves(run_folder(tmp_path))
+    assert list(curves) == ["matcher"] and curves["matcher"]["hours"] == 0.5
+    assert [row["nll"] for row in curves["matcher"]["steps"]] == [1.5, 0.5]
+
+
+def test_the_files_name_commit_and_command(tmp_path: Path) -> None:
+    main([str(run_folder(tmp_path)), "--name", "heads-x", "--commit", "abc1234", "--out", str(tmp_path / "out")])
+    text = (tmp_path / "out/heads-x.md").read_text()
+    assert "commit abc1234, command `slamfeat train cpu_tiny --out x`" in text
+    assert "| 20 | -0.5000 | 0.5000 |" in text
+    assert json.loads((tmp_path / "out/heads-x.json").read_text())["commit"] == "abc1234"
+
+
+def test_a_folder_without_runs_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="slamfeat train"):
+        run_curves(tmp_path)
