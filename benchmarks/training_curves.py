@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slamfeat.errors import InputError
-from slamfeat.eval import markdown_table
+from slamfeat.eval.report import markdown_grid
 from slamfeat.files import write_text
 
 OUT = Path(__file__).parent / "results" / "training"
@@ -54,7 +54,8 @@ def as_markdown(title: str, facts: dict[str, str], stages: dict[str, dict[str, A
     for stage, curve in stages.items():
         keys = list(curve["steps"][0]) if curve["steps"] else ["step"]
         cells = [[_cell(row[key]) for key in keys] for row in curve["steps"]]
-        lines += ["", f"## {stage}: {curve['hours']:.2f} hours of steps", "", markdown_table(keys, cells)]
+        lines += ["", f"## {stage}: {curve['hours']:.2f} hours of steps", ""]
+        lines += [markdown_grid(keys, cells, right=[True] * len(keys)).rstrip()]
     return "\n".join(lines) + "\n"
 
 

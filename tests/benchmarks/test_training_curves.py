@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks.training_curves import main, run_curves
 
+from benchmarks.training_curves import main, run_curves
 from slamfeat.errors import InputError
 
 
