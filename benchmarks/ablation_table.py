@@ -19,7 +19,8 @@ _SPEED = ("extract_ms", "match_ms", "total_ms", "peak_mb", "failed")
 NOTES = (
     "AUC: area under the recall of pose errors up to 5 and 20 degrees, over all pairs and those of each data set. ATE: "
     "root mean square of fr1, median of the trials; mono with the scale from ground truth a pair, as DINO-VO. Times: "
-    "an extraction and a match at 640x480 with one thread, all frontends in turn in one process."
+    "an extraction and a match at 640x480 with one thread, all frontends in turn in one process. A row is its group's "
+    "base with the words beside its name; best of each group in bold."
 )
 
 
@@ -91,7 +92,7 @@ def table_of_group(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column])
             value = row.get(column.part, {}).get(column.key)
             lines[place].append(plain_cell(column.key, value, best=place in best))
     headings = ("", *(column.heading for column in columns))
-    base = f"All with `{rows[0]['base']}`." if rows[0]["base"] else "All with the default settings, untrained."
+    base = f"Base: `{rows[0]['base']}`." if rows[0]["base"] else "Base: the default settings, untrained."
     return Table(str(rows[0]["group"]), headings, tuple(tuple(line) for line in lines), (base,))
 
 
