@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo weights test lint results presets studies clean
+.PHONY: venv demo weights test lint results presets studies ablation clean
 
 venv: $(STAMP)
 
@@ -56,10 +56,18 @@ presets: venv weights
 	$(BIN)/python -m benchmarks.publish runs/bench/presets --target benchmarks/results/presets
 
 # What was measured on train data and on synthetic scenes; needs the full-precision backbone, takes hours.
-studies: venv
+studies: venv ablation
 	$(BIN)/slamfeat weights get dinov2-vits14
 	$(BIN)/python -m benchmarks.untrained $(DATA) --bf16 --out benchmarks/results/untrained
 	$(BIN)/python -m benchmarks.relative_pose --out benchmarks/results/relative_pose
+
+# What each part of the frontend brings; goes on where it was interrupted. HEADS and HEADS_FULL: names, or files.
+HEADS ?= light
+HEADS_FULL ?= full
+ablation: venv
+	$(BIN)/slamfeat weights get dinov2-vits14
+	$(BIN)/python -m benchmarks.ablation $(DATA) --out benchmarks/results/ablation --work runs/ablation \
+		--heads $(HEADS) --heads-full $(HEADS_FULL)
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

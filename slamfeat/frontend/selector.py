@@ -39,6 +39,8 @@ class SelectorConfig:
         coverage: regions along the longer image side that get an equal share of the K slots first; 0 for pure top-K.
         subpixel: fit a parabola to the saliency around the peak.
         border: keypoints keep this distance from the image border; pixels.
+        aligned: one keypoint a part of a cell; without it `nms_radius` alone, then a square's half side in whole
+            pixels, keeps keypoints apart, as in detectors that know of no cells. For comparison.
     """
 
     saliency: str = "gradient"
@@ -50,12 +52,15 @@ class SelectorConfig:
     coverage: int = 8
     subpixel: bool = True
     border: int = 4
+    aligned: bool = True
 
     def __post_init__(self) -> None:
         if self.saliency not in get_args(Saliency):
             raise ConfigError(f"unknown saliency '{self.saliency}'; use one of {', '.join(get_args(Saliency))}")
         if self.splits < 0 or self.sigma <= 0 or self.nms_radius < 0 or self.coverage < 0 or self.border < 0:
             raise ConfigError("selector: sigma > 0, and splits, nms_radius, coverage, border >= 0 are needed")
+        if not self.aligned and (self.saliency == "center" or self.nms_radius < 1):
+            raise ConfigError("selector.aligned=false needs nms_radius >= 1, and a saliency other than center")
 
 
 def select_keypoints(
@@ -81,13 +86,9 @@ def select_keypoints(
     usable = _without_border(saliency, config.border)
     if allowed is not None:
         usable = usable * allowed
-    peaks, index = F.max_pool2d(usable, side, return_indices=True)
-    if config.saliency == "center":
-        points = _centers(peaks, side)
-    else:
-        points = _index_to_points(index, saliency.shape[-1])
-        peaks = peaks * _is_local_best(peaks, points, config.nms_radius, side)
-    keep = _above_threshold(peaks, config)
+    points, peaks = _aligned_peaks(usable, side, config) if config.aligned else _free_peaks(usable, config.nms_radius)
+    # The level is one of peaks of cells, also where most pixels are no peak.
+    keep = _above_threshold(peaks, peaks if config.aligned else F.max_pool2d(peaks, side), config)
     keypoints, scores, mask = _take_best(points, peaks, keep, count, config.coverage)
     if config.subpixel and config.saliency != "center":
         keypoints = keypoints + parabola_offset(saliency, keypoints) * mask[..., None]
@@ -181,6 +182,23 @@ def _index_to_points(index: Tensor, width: int) -> Tensor:
     return torch.stack([index % width, index.div(width, rounding_mode="floor")], -1).float()
 
 
+def _aligned_peaks(usable: Tensor, side: int, config: SelectorConfig) -> tuple[Tensor, Tensor]:
+    """One point (B, h, w, 2) a part of `side` pixels, and its strength (B, 1, h, w), 0 for none."""
+    peaks, index = F.max_pool2d(usable, side, return_indices=True)
+    if config.saliency == "center":
+        return _centers(peaks, side), peaks
+    points = _index_to_points(index, usable.shape[-1])
+    return points, peaks * _is_local_best(peaks, points, config.nms_radius, side)
+
+
+def _free_peaks(usable: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Every pixel (B, H, W, 2), and its strength (B, 1, H, W) where it is the strongest around, else 0."""
+    reach = int(radius)
+    rows = F.max_pool2d(usable, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    strongest = F.max_pool2d(rows, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    return _centers(usable, 1), usable * (usable == strongest)
+
+
 def _centers(peaks: Tensor, side: int) -> Tensor:
     batch, _, rows, columns = peaks.shape
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
@@ -208,8 +226,8 @@ def _is_local_best(peaks: Tensor, points: Tensor, radius: float, side: int) -> T
     return (~(near & stronger).any(1, keepdim=True)).to(peaks.dtype)
 
 
-def _above_threshold(peaks: Tensor, config: SelectorConfig) -> Tensor:
-    level = _high_quantile(peaks.flatten(1), 0.99).view(-1, 1, 1, 1) * config.threshold
+def _above_threshold(peaks: Tensor, reference: Tensor, config: SelectorConfig) -> Tensor:
+    level = _high_quantile(reference.flatten(1), 0.99).view(-1, 1, 1, 1) * config.threshold
     return peaks >= level.clamp_min(config.floor)
 
 
