@@ -66,10 +66,7 @@ def pipeline_config(recipe: Path | None, overrides: list[str] | None, weights: s
     """The configuration of a verb: preset, then recipe, then words, then --weights."""
     from slamfeat.vo.pipeline import load_pipeline
 
-    config = load_pipeline(recipe, overrides or ())
-    if weights is not None:
-        config.weights = weights
-    return config
+    return load_pipeline(recipe, overrides or (), weights)
 
 
 def say(line: str, style: str | None = None) -> None:

@@ -93,7 +93,8 @@ class Frontend:
         Args:
             name_or_path: "default" (shipped with the package), a backbone's name such as "dinov2-vits14" (its weights
                 come from the cache, see `slamfeat weights get`), or a weights file.
-            preset: named settings: "accurate" (the default), "balanced" or "fast".
+            preset: named settings: "accurate", "balanced" (the default), "fast", or "untrained" (the default with a
+                backbone that no shipped heads know).
             config: settings of your own, instead of a preset.
             device: where it runs.
             engine: what computes the backbone: "torch", "openvino", "onnx", or "auto": the fastest that is installed.
@@ -106,14 +107,14 @@ class Frontend:
             ConfigError: an unknown preset, engine or precision, or one that does not go with the other.
             MissingDependencyError: an engine that was asked for is not installed.
         """
-        from slamfeat.frontend.presets import DEFAULT_PRESET, find_preset
+        from slamfeat.frontend.presets import default_preset, find_preset
         from slamfeat.frontend.pretrained import load_pretrained
 
         if preset is not None and config is not None:
             raise ConfigError(
                 "give either a preset or a config; slamfeat.frontend.presets.find_preset has its settings"
             )
-        settings = config or find_preset(preset or DEFAULT_PRESET)
+        settings = config or find_preset(preset or default_preset(name_or_path))
         backbone, name = load_pretrained(name_or_path, parse_device(device))
         layers = layers_of(backbone, settings)
         cell_of(backbone, settings)  # before an engine is made, which may take a while
@@ -245,7 +246,8 @@ def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], conf
         if about.backbone != backbone.name or used != [about.layer]:
             raise ConfigError(
                 f"these heads were trained on block {about.layer} of {about.backbone}, not on {used} of "
-                f"{backbone.name}; use that backbone with frontend.layers=[{about.layer}], or heads of its own"
+                f"{backbone.name}; use that backbone with frontend.layers=[{about.layer}], heads of its own, or "
+                "preset=untrained"
             )
 
 

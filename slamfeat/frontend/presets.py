@@ -1,38 +1,62 @@
-"""Named settings: how much accuracy to give up for time. benchmarks/results/pareto.md shows where each lies."""
+"""Named settings: how much accuracy to give up for time. benchmarks/results/presets shows where each lies."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.config import FrontendConfig
+from slamfeat.frontend.matcher import MatcherConfig
+from slamfeat.frontend.pretrained import backbone_name
 from slamfeat.frontend.refine import RefineConfig
+
+HEADS_BACKBONE = "dinov2-vits14"
+"""Whose tokens the shipped heads know."""
 
 
 def _accurate() -> FrontendConfig:
-    return FrontendConfig()
+    """The full heads: ALIKED's features and a LightGlue of nine layers, refined by the learned refiner."""
+    return FrontendConfig(
+        heads="full", matcher=MatcherConfig(method="attention"), refine=RefineConfig(method="learned")
+    )
 
 
 def _balanced() -> FrontendConfig:
-    """A smaller image for the backbone, a smaller window, and keypoints without a partner are not looked for."""
-    return FrontendConfig(cell=56, local_weight=1.0, refine=RefineConfig(window=11, levels=1, fill=False))
+    """The light heads: XFeat's features and half of LighterGlue's layers, refined by Lucas-Kanade."""
+    return FrontendConfig(heads="light", matcher=MatcherConfig(method="attention", layers=3))
 
 
 def _fast() -> FrontendConfig:
-    """Fewer blocks, and one pass of refinement at half the size."""
+    """Nothing trained, a smaller image for fewer blocks, and one pass of refinement at half the size."""
     return FrontendConfig(
         cell=56, depth=0.34, local_weight=1.0,
         refine=RefineConfig(window=9, levels=1, shrink=2, passes=1, fill=False),
     )  # fmt: skip
 
 
-PRESETS: dict[str, Callable[[], FrontendConfig]] = {"accurate": _accurate, "balanced": _balanced, "fast": _fast}
-DEFAULT_PRESET = "accurate"
+def _untrained() -> FrontendConfig:
+    """Tokens gate, gradients decide: for any backbone."""
+    return FrontendConfig()
+
+
+PRESETS: dict[str, Callable[[], FrontendConfig]] = {
+    "accurate": _accurate, "balanced": _balanced, "fast": _fast, "untrained": _untrained,
+}  # fmt: skip
+
+
+def default_preset(weights: str | Path) -> str:
+    """The preset where none is named: "balanced", or "untrained" with a backbone that no shipped heads know.
+
+    Args:
+        weights: as in `Frontend.from_pretrained`.
+    """
+    return "balanced" if backbone_name(weights) == HEADS_BACKBONE else "untrained"
 
 
 def find_preset(name: str) -> FrontendConfig:
-    """The settings of a name: "accurate" (the default), "balanced" or "fast".
+    """The settings of a name: "accurate", "balanced", "fast" or "untrained".
 
     Raises:
         ConfigError: unknown, with the closest name.

@@ -30,17 +30,29 @@ def load_pretrained(name_or_path: str | Path, device: torch.device) -> tuple[Bac
     return load_backbone(name, device=device), name
 
 
+def backbone_name(name_or_path: str | Path) -> str | None:
+    """The backbone's name behind what `load_pretrained` takes; None where a file is missing or does not say."""
+    if str(name_or_path) == "default":
+        return _name_in_file(DEFAULT_WEIGHTS)
+    path = Path(name_or_path).expanduser()
+    if path.suffix or path.exists():
+        return _name_in_file(path) if path.is_file() else None
+    return str(name_or_path)
+
+
+def _name_in_file(path: Path) -> str | None:
+    """What the file says, or its own name begins with."""
+    name = read_metadata(path).get("name")
+    known = sorted(list_backbones(), key=len, reverse=True)
+    return name or next((one for one in known if path.stem.startswith(one)), None)
+
+
 def _load_file(path: Path, device: torch.device) -> Backbone:
     if not path.exists():
         raise WeightsError(
             f"no weights file {path}; check the path, or use a name: default, {', '.join(list_backbones())}"
         )
-    metadata = read_metadata(path)
-    name = metadata.get("name")
-    if name is None:
-        name = next(
-            (known for known in sorted(list_backbones(), key=len, reverse=True) if path.stem.startswith(known)), None
-        )
+    name = _name_in_file(path)
     if name is None:
         read_checkpoint(path)  # a damaged file is called damaged, not nameless
         raise WeightsError(

@@ -11,7 +11,7 @@ from slamfeat.config import load_config
 from slamfeat.engines.make import plan_engine
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.frontend import layers_of
-from slamfeat.frontend.presets import DEFAULT_PRESET, find_preset
+from slamfeat.frontend.presets import default_preset, find_preset
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.vo.config import OdometryConfig
 
@@ -21,7 +21,8 @@ class PipelineConfig:
     """What a recipe may hold.
 
     Attributes:
-        preset: named settings of the frontend, which everything else changes: "accurate", "balanced" or "fast".
+        preset: named settings of the frontend, which everything else changes: "accurate", "balanced", "fast" or
+            "untrained"; empty for `default_preset` of the weights.
         weights: "default", a backbone's name, or a weights file.
         device: torch device.
         engine: what computes the backbone: "auto", "torch", "openvino" or "onnx".
@@ -31,7 +32,7 @@ class PipelineConfig:
         vo: see `OdometryConfig`.
     """
 
-    preset: str = DEFAULT_PRESET
+    preset: str = ""
     weights: str = "default"
     device: str = "cpu"
     engine: str = "auto"
@@ -41,10 +42,19 @@ class PipelineConfig:
     vo: OdometryConfig = field(default_factory=OdometryConfig)
 
 
-def load_pipeline(recipe: str | Path | None = None, overrides: Sequence[str] = ()) -> PipelineConfig:
-    """The preset that recipe or words name, then the recipe's differences, then the words; errors as `load_config`."""
-    name = load_config(PipelineConfig, recipe, overrides).preset
-    return load_config(PipelineConfig(name, frontend=find_preset(name)), recipe, overrides)
+def load_pipeline(
+    recipe: str | Path | None = None, overrides: Sequence[str] = (), weights: str | None = None
+) -> PipelineConfig:
+    """The preset that recipe or words name, then the recipe's differences, then the words; errors as `load_config`.
+
+    Args:
+        recipe, overrides: as in `load_config`.
+        weights: in place of theirs.
+    """
+    given = load_config(PipelineConfig, recipe, overrides)
+    name = given.preset or default_preset(weights or given.weights)
+    config = load_config(PipelineConfig(name, frontend=find_preset(name)), recipe, overrides)
+    return replace(config, preset=name, weights=weights or config.weights)
 
 
 def settle_engine(config: PipelineConfig) -> PipelineConfig:
