@@ -10,7 +10,8 @@ from slamfeat.errors import ConfigError
 from slamfeat.vo.config import Estimator, OdometryConfig
 
 DEFAULT_FRONTENDS = (
-    "slamfeat", "orb", "sift", "gftt-lk", "xfeat", "xfeat+lighterglue", "aliked+lightglue", "disk+lightglue",
+    "slamfeat", "slamfeat:accurate", "slamfeat:fast", "slamfeat:untrained",
+    "orb", "sift", "gftt-lk", "xfeat", "xfeat+lighterglue", "aliked+lightglue", "disk+lightglue",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ def behind(results: Mapping[str, Result], ours: str = OURS) -> list[str]:
 
     Args:
         results: by task.
-        ours: the frontend; its own recipes ("slamfeat:NAME") are no peers.
+        ours: the frontend; its own presets and recipes ("slamfeat:NAME") are no peers.
     """
     return [_sentence(line, ours, peer) for line, peer in _compared(results, ours) if line.rank(ours) < line.rank(peer)]
 
@@ -48,7 +48,8 @@ def _compared(results: Mapping[str, Result], ours: str) -> list[tuple[Headline, 
     """Figures that ours and a peer were measured in, with the best peer: of equal ones the first."""
     found = []
     for line in headlines(results):
-        peers = [name for name in line.values if name != ours and not name.startswith(f"{ours}:")]
+        family = ours.partition(":")[0]
+        peers = [name for name in line.values if name.partition(":")[0] != family]
         if ours in line.values and peers:
             found.append((line, max(peers, key=line.rank)))
     return found
