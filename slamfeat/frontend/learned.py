@@ -13,7 +13,7 @@ from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, norm
 from slamfeat.frontend.heads.patches import local_affines
 from slamfeat.frontend.heads.refiner import PatchRefiner
 from slamfeat.frontend.matcher import MatcherConfig
-from slamfeat.types import Features
+from slamfeat.types import Features, PatchGrid
 
 _LEAST_NEIGHBOURS = 8
 _FILL_NEIGHBOURS = 7
@@ -27,7 +27,12 @@ def tokens_at_keypoints(features: Features) -> Tensor:
     """
     if features.grid is None:
         raise InputError("the learned matcher needs the token grid: use features of Frontend.extract")
-    return F.normalize(features.grid.sample(features.keypoints).float(), dim=2)
+    return tokens_at(features.grid, features.keypoints)
+
+
+def tokens_at(grid: PatchGrid, keypoints: Tensor) -> Tensor:
+    """Tokens (B, K, C) of unit length at keypoints (B, K, 2), as trained heads know them."""
+    return F.normalize(grid.sample(keypoints).float(), dim=2)
 
 
 def matcher_input(features: Features, with_tokens: bool) -> MatcherInput:
