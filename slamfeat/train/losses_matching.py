@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.heads.assignment import Scores
+from slamfeat.frontend.heads.assignment import NEVER, Scores
 from slamfeat.train.labels import IGNORE, UNMATCHABLE
+
+_SURE = 30.0
+"""Logit of a keypoint that has a partner for certain."""
 
 
 class MatchingLoss(NamedTuple):
@@ -61,6 +64,24 @@ def matching_nll(scores: Scores, index0: Tensor, index1: Tensor, balance: float 
         "unmatchable": (alone0.sum(1) + alone1.sum(1)).to(loss.dtype).mean(),
     }
     return MatchingLoss(loss, statistics)
+
+
+def descriptor_nll(
+    descriptors0: Tensor, descriptors1: Tensor, mask0: Tensor, mask1: Tensor, index0: Tensor, index1: Tensor,
+    temperature: float,
+) -> Tensor:  # fmt: skip
+    """Mean -log of the dual softmax of true matches, by the descriptors alone (as XFeat, CVPR 2024, eq. 4; LoFTR).
+
+    Args:
+        descriptors0, descriptors1: (B, M, D) and (B, N, D) of unit length.
+        mask0, mask1: (B, M) and (B, N), False for empty slots.
+        index0, index1: labels as in `matching_nll`.
+        temperature: of the softmax.
+    """
+    similarity = descriptors0.float() @ descriptors1.float().mT / temperature
+    similarity = similarity.masked_fill(~(mask0[:, :, None] & mask1[:, None]), NEVER)
+    sure0, sure1 = torch.full_like(similarity[:, :, 0], _SURE), torch.full_like(similarity[:, 0], _SURE)
+    return matching_nll(Scores(similarity, sure0, sure1), index0, index1, balance=1.0).loss
 
 
 def deep_matching_nll(layers: Sequence[Scores], index0: Tensor, index1: Tensor, balance: float = 0.5) -> MatchingLoss:
