@@ -85,7 +85,7 @@ def _make_heads(
     recipe: HeadsRecipe, out: Path, command: str, say: Callable[[str], None], stop: Callable[[], bool], ranks: Ranks
 ) -> HeadsResult:
     results: dict[str, TrainingResult] = {}
-    about, made = _about(recipe), dict[str, nn.Module]()
+    about, parts = _about(recipe), _borrowed(recipe)
     for stage in _stages(recipe):
         caches = _caches(recipe, stage, out, say, stop)
         if caches is None:
@@ -99,10 +99,10 @@ def _make_heads(
             return HeadsResult(None, results)
         ranks.meet()  # the first writes the best weights
         task.module.load_state_dict(run_weights(out / stage))
-        made |= KINDS[stage].parts(task.module)
+        parts |= KINDS[stage].parts(task.module)
     file = out / "heads.safetensors"
     if ranks.first:
-        save_heads(_join(recipe, about, {**_borrowed(recipe, made), **made}, results), file)
+        save_heads(_join(recipe, about, parts, results), file)
         say(f"written to {file}")
     return HeadsResult(file, results)
 
@@ -145,8 +145,10 @@ def _lay_out(rows: HeadRows, folder: Path) -> PairCache:
     return PairCache.create(folder, rows.count, rows.preparer().fields, rows.made())
 
 
-def _borrowed(recipe: HeadsRecipe, made: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+def _borrowed(recipe: HeadsRecipe) -> dict[str, nn.Module]:
     """What is taken from `recipe.others`: a refiner, and a matcher with what it belongs to where no stage makes one.
+
+    Stages write over what they make.
 
     Raises:
         ConfigError: heads that learnt together with another fine branch.
@@ -155,7 +157,7 @@ def _borrowed(recipe: HeadsRecipe, made: Mapping[str, nn.Module]) -> dict[str, n
         return {}
     others = load_heads(recipe.others)
     taken: dict[str, nn.Module | None] = {"refiner": others.refiner}
-    if "matcher" not in made:
+    if not {"joint", "matcher"} & set(recipe.stages):
         taken |= {"matcher": others.matcher, "descriptor": others.descriptor, "saliency": others.saliency}
         if others.descriptor is not None or others.saliency is not None:
             taken["fine"] = others.fine

@@ -57,14 +57,25 @@ def test_the_run_makes_all_heads_and_a_frontend_uses_them(scratch: Path, sample:
 
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_it_would_have_had(scratch: Path, tmp_path: Path) -> None:
-    """Killed while pairs are prepared and while heads are trained, before and after the pose has come in."""
+    """Killed while pairs are prepared, and while heads are trained before and after the pose has come in."""
     out = tmp_path / "killed"
     words = command(out, *SCRATCH, recipe="cpu_scratch")
-    places = ("cache/joint_train/done.u8", "joint/checkpoints", "joint/checkpoints", "refiner/checkpoints")
-    for place in places:
+    joint = ("joint/checkpoints/step-00000003.json", "joint/checkpoints/step-00000006.json")
+    for place in ("cache/joint_train/done.u8", *joint, "refiner/checkpoints"):
         kill_once_there(out / place, words)
     run(out, *SCRATCH, recipe="cpu_scratch")
     assert same(load_heads(out / "heads.safetensors"), load_heads(scratch / "heads.safetensors"))
+
+
+@pytest.mark.slow
+def test_a_refiner_made_later_joins_the_heads(scratch: Path, tmp_path: Path) -> None:
+    """With `others`, what learnt together stays together, and only the refiner is new."""
+    others = scratch / "heads.safetensors"
+    run(tmp_path, *SCRATCH, "stages=[refiner]", f"others={others}", "refiner.loop.seed=4", recipe="cpu_scratch")
+    before, after = load_heads(others).state_dict(), load_heads(tmp_path / "heads.safetensors").state_dict()
+    assert before.keys() == after.keys()
+    differing = {name.partition(".")[0] for name, value in before.items() if not value.equal(after[name])}
+    assert differing == {"refiner"}
 
 
 @pytest.mark.slow
