@@ -14,6 +14,9 @@ from slamfeat.config import load_config
 from slamfeat.errors import ConfigError
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.heads.assignment import Scores
+from slamfeat.frontend.heads.bundle import Heads, HeadsAbout
+from slamfeat.frontend.heads.descriptor import DescriptorConfig
+from slamfeat.frontend.heads.saliency import SaliencyConfig
 from slamfeat.geometry.se3 import make_pose
 from slamfeat.train.cache import PairCache
 from slamfeat.train.config import LoopConfig
@@ -21,6 +24,7 @@ from slamfeat.train.fitted_pairs import fit_pair
 from slamfeat.train.homographies import HomographyConfig, HomographyPairs
 from slamfeat.train.joint_data import JointPreparer
 from slamfeat.train.joint_measures import joint_figures
+from slamfeat.train.joint_model import JointHeads
 from slamfeat.train.joint_pose import JudgedPose, judge_pose
 from slamfeat.train.joint_task import JointTask, JointTaskConfig
 from slamfeat.train.loop import train
@@ -174,6 +178,24 @@ def test_true_matches_give_the_true_pose(posed: HeadsRecipe, cache: PairCache) -
     unsure = Scores(*(value.detach() * 0 for value in scores))
     none = judge_pose(unsure, batch["keypoints0"], batch["keypoints1"], batch, 0.1)
     assert none.loss is None and not none.usable.any()
+
+
+def test_a_frontend_sees_what_was_trained_on(photos: list[Path]) -> None:
+    """Keypoints and descriptors of a row, by the heads in training's form, are those of a frontend with the heads."""
+    config = FrontendConfig(num_keypoints=64, cell=14, layers=[5])
+    frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
+    pair = plane_pairs(photos, SIZE).pair(0)
+    row = {name: torch.from_numpy(np.asarray(value)) for name, value in JointPreparer(frontend, SIZE)(pair).items()}
+    torch.manual_seed(0)
+    about = HeadsAbout("dinov2-vits14", 5, "finer", None, None, DescriptorConfig(), SaliencyConfig())
+    heads = Heads(about)
+    with torch.inference_mode():
+        joint = JointHeads(heads.fine, heads.descriptor, None, heads.saliency).eval()  # type: ignore[arg-type]
+        trained = joint(row["image0"][None], row["keypoints0"][None], row["tokens0"][None].float()).descriptors[0]
+    seen = Frontend(frontend.backbone, config, heads=heads).extract(pair.image0)
+    torch.testing.assert_close(seen.keypoints[0], row["keypoints0"])
+    alike = (seen.descriptors[0] * trained).sum(1)[row["mask0"]]
+    assert float(alike.min()) > 0.999
 
 
 def test_offsets_that_bring_matches_together_cost_nothing() -> None:
