@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.heads.assignment import Scores, mutual_matches
+from slamfeat.frontend.heads.assignment import Scores
 from slamfeat.frontend.heads.matcher import MatcherInput, normalize_positions
 from slamfeat.frontend.heads.saliency import Judged
 from slamfeat.train.cache import PairCache
@@ -23,8 +23,8 @@ from slamfeat.train.losses import (
     PoseLossSchedule,
     descriptor_nll,
     matching_nll,
+    matching_quality,
     offset_distance,
-    precision_recall,
     repeatability_loss,
 )
 
@@ -133,12 +133,14 @@ class JointTask:
         judged = judged_layers(self.config.layers, self.module.matcher.config.layers, int(batch["number"]))
         losses = []
         for _, scores in self.module.matcher.layer_scores(*seen.images, judged):
-            losses.append(matching_nll(scores, batch["index0"], batch["index1"]).loss)
+            losses.append(self._nll(scores, batch))
         parts = {"nll": losses[-1], **self._side_losses(seen, batch)}
         matching = torch.stack(losses).mean() + self.config.descriptor_weight * parts["descriptor_nll"]
         matching = matching + self.config.saliency_weight * (parts["saliency"] + parts["apart_px"])
         total = self._with_pose(matching, scores, seen, batch, parts)
-        return total, {name: value.detach() for name, value in {**parts, **quality(scores, batch)}.items()}
+        return total, {
+            name: value.detach() for name, value in {**parts, **matching_quality(scores, batch["index0"])}.items()
+        }
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
@@ -151,8 +153,8 @@ class JointTask:
             seen = self.see(batch)
             scores = self.module.matcher(*seen.images)
             pose = judge_pose(scores, seen.points0, seen.points1, batch, self.config.least_probability)
-            nll = matching_nll(scores, batch["index0"], batch["index1"]).loss
-            rows.append({"nll": nll, **quality(scores, batch), **joint_figures(pose, seen.judged, batch)})
+            nll, quality = self._nll(scores, batch), matching_quality(scores, batch["index0"])
+            rows.append({"nll": nll, **quality, **joint_figures(pose, seen.judged, batch)})
         means = _means(rows)
         return {"score": -means["nll"], **means}
 
@@ -171,6 +173,10 @@ class JointTask:
         logits, offsets = (part.float().chunk(2) for part in described.judged)
         judged = Judged(logits[0], offsets[0]), Judged(logits[1], offsets[1])
         return Seen((images[0], images[1]), judged, points[0] + offsets[0], points[1] + offsets[1])
+
+    @staticmethod
+    def _nll(scores: Scores, batch: Mapping[str, Tensor]) -> Tensor:
+        return matching_nll(scores, batch["index0"], batch["index1"]).loss
 
     def _side_losses(self, seen: Seen, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         first, second = seen.images
@@ -220,14 +226,6 @@ class JointTask:
         if seed == 0 and self.config.swap and rng.random() < 0.5:
             first, second = second, first
         return join_views(first, second)
-
-
-def quality(scores: Scores, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Precision among matches whose truth is known, and recall of the true ones."""
-    with torch.no_grad():
-        found, _ = mutual_matches(scores, 0.1)
-        precision, recall = precision_recall(found, batch["index0"])
-        return {"precision": precision, "recall": recall}
 
 
 def _means(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from slamfeat.train.losses_matching import (
     deep_matching_nll,
     descriptor_nll,
     matching_nll,
+    matching_quality,
     precision_recall,
 )
 from slamfeat.train.losses_pose import PoseLoss, PoseLossSchedule, pose_loss
@@ -19,6 +20,7 @@ __all__ = [
     "deep_matching_nll",
     "descriptor_nll",
     "matching_nll",
+    "matching_quality",
     "offset_distance",
     "offset_log_density",
     "offset_nll",

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.heads.assignment import NEVER, Scores
+from slamfeat.frontend.heads.assignment import NEVER, Scores, mutual_matches
 from slamfeat.train.labels import IGNORE, UNMATCHABLE
 
+_LEAST_PROBABILITY = 0.1
 _SURE = 30.0
 """Logit of a keypoint that has a partner for certain."""
 
@@ -104,6 +105,14 @@ def precision_recall(found0: Tensor, index0: Tensor) -> tuple[Tensor, Tensor]:
     said, known, true = found0 >= 0, index0 != IGNORE, index0 >= 0
     right = (said & true & (found0 == index0)).sum()
     return right / (said & known).sum().clamp_min(1), right / true.sum().clamp_min(1)
+
+
+def matching_quality(scores: Scores, index0: Tensor) -> dict[str, Tensor]:
+    """`precision` and `recall` of the matches that scores lead to, by labels (B, M); scalars without gradient."""
+    with torch.no_grad():
+        found, _ = mutual_matches(scores, _LEAST_PROBABILITY)
+        precision, recall = precision_recall(found, index0)
+        return {"precision": precision, "recall": recall}
 
 
 def _log_probability(similarity: Tensor, matchable0: Tensor, matchable1: Tensor, partner: Tensor) -> Tensor:

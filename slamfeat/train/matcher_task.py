@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.heads.assignment import Scores, mutual_matches
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
 from slamfeat.train.cache import PairCache
 from slamfeat.train.draw import HELD_OUT_SEED, draw_views, join_views, judged_layers
-from slamfeat.train.losses import matching_nll, precision_recall
+from slamfeat.train.losses import matching_nll, matching_quality
 
 Batch = dict[str, Tensor]
 _OF_KEYPOINTS = ("keypoints", "descriptors", "tokens", "mask", "index")
@@ -87,7 +86,7 @@ class MatcherTask:
         losses = []
         for _, scores in self.module.layer_scores(*images, judged):
             losses.append(matching_nll(scores, batch["index0"], batch["index1"]).loss)
-        return torch.stack(losses).mean(), {"nll": losses[-1].detach(), **self._quality(scores, batch)}
+        return torch.stack(losses).mean(), {"nll": losses[-1].detach(), **matching_quality(scores, batch["index0"])}
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
@@ -98,7 +97,8 @@ class MatcherTask:
             batch = self._on_device(self._batch(self.held_out, numbers, HELD_OUT_SEED))
             scores = self.module(*self._inputs(batch))
             loss = matching_nll(scores, batch["index0"], batch["index1"]).loss
-            rows.append({"nll": float(loss), **{k: float(v) for k, v in self._quality(scores, batch).items()}})
+            quality = matching_quality(scores, batch["index0"])
+            rows.append({"nll": float(loss), **{name: float(value) for name, value in quality.items()}})
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         return {"score": -means["nll"], **means}
 
@@ -109,14 +109,6 @@ class MatcherTask:
     def _warm(self) -> list[nn.Parameter]:
         """Parameters that came with published weights; the confidences are trained on their own."""
         return [p for name, p in self.module.named_parameters() if not name.startswith(("tokens.", "confidence."))]
-
-    @staticmethod
-    def _quality(scores: Scores, batch: Batch) -> dict[str, Tensor]:
-        """Precision among matches whose truth is known, and recall of the true ones."""
-        with torch.no_grad():
-            found, _ = mutual_matches(scores, 0.1)
-            precision, recall = precision_recall(found, batch["index0"])
-            return {"precision": precision, "recall": recall}
 
     def _inputs(self, batch: Batch) -> tuple[MatcherInput, MatcherInput]:
         first, second = (
