@@ -19,12 +19,11 @@ from slamfeat.engines import Engine, make_engine
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend.config import FrontendConfig
-from slamfeat.frontend.descriptor import join, token_grid
+from slamfeat.frontend.descriptor import join, token_grid, tokens_at
 from slamfeat.frontend.heads.bundle import Heads, load_heads
 from slamfeat.frontend.heads.describe import FineView, view_fine
 from slamfeat.frontend.heads.saliency import Judged
 from slamfeat.frontend.heads_fit import check_heads, engine_heads
-from slamfeat.frontend.learned import tokens_at
 from slamfeat.frontend.local import dense_root_sift
 from slamfeat.frontend.matching import match_features
 from slamfeat.frontend.pixels import Pixels, load_pixels

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from slamfeat.errors import InputError
+from slamfeat.frontend.descriptor import tokens_at
 from slamfeat.frontend.heads.adaptive import Effort, adaptive_scores
 from slamfeat.frontend.heads.assignment import mutual_matches
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
 from slamfeat.frontend.heads.patches import local_affines
 from slamfeat.frontend.heads.refiner import PatchRefiner
 from slamfeat.frontend.matcher import MatcherConfig
-from slamfeat.types import Features, PatchGrid
+from slamfeat.types import Features
 
 _LEAST_NEIGHBOURS = 8
 _FILL_NEIGHBOURS = 7
@@ -28,11 +28,6 @@ def tokens_at_keypoints(features: Features) -> Tensor:
     if features.grid is None:
         raise InputError("the learned matcher needs the token grid: use features of Frontend.extract")
     return tokens_at(features.grid, features.keypoints)
-
-
-def tokens_at(grid: PatchGrid, keypoints: Tensor) -> Tensor:
-    """Tokens (B, K, C) of unit length at keypoints (B, K, 2), as trained heads know them."""
-    return F.normalize(grid.sample(keypoints).float(), dim=2)
 
 
 def matcher_input(features: Features, with_tokens: bool) -> MatcherInput:

@@ -14,13 +14,13 @@ from safetensors import safe_open
 from slamfeat.backbones import Backbone
 from slamfeat.errors import ConfigError
 from slamfeat.frontend import Frontend, FrontendConfig
+from slamfeat.frontend.descriptor import tokens_at
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout, load_heads, save_heads
 from slamfeat.frontend.heads.describe import describe_fine
 from slamfeat.frontend.heads.descriptor import DescriptorConfig, JoinedDescriptor
 from slamfeat.frontend.heads.matcher import AttentionConfig
 from slamfeat.frontend.heads.refiner import RefinerConfig
 from slamfeat.frontend.heads.saliency import SaliencyConfig, SaliencyHead
-from slamfeat.frontend.learned import tokens_at
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.frontend.selector import SelectorConfig, select_keypoints
 from slamfeat.image import to_batch
