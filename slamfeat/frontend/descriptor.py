@@ -30,7 +30,7 @@ def token_grid(engine: Engine, image: Tensor, pixel_map: PixelMap, center: bool)
 
 
 def tokens_at(grid: PatchGrid, keypoints: Tensor) -> Tensor:
-    """Tokens (B, K, C) of unit length at keypoints (B, K, 2), between the cells' centres, as trained heads know them."""
+    """Tokens (B, K, C) of unit length at keypoints (B, K, 2), read bilinearly, as trained heads know them."""
     return F.normalize(grid.sample(keypoints).float(), dim=2)
 
 
