@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from slamfeat.frontend.heads.describe import view_fine
+from slamfeat.frontend.heads.describe import describe_fine
 from slamfeat.frontend.heads.descriptor import JoinedDescriptor
 from slamfeat.frontend.heads.fine import FineBranch
 from slamfeat.frontend.heads.matcher import AttentionMatcher
@@ -50,7 +50,7 @@ class JointHeads(nn.Module):
             keypoints: (B, K, 2) pixels.
             tokens: (B, K, C) of unit length.
         """
-        fine = view_fine(self.fine, image[:, None].float() / 255).describe(keypoints)
+        fine = describe_fine(self.fine, image[:, None].float() / 255, keypoints)
         judged = None if self.saliency is None else self.saliency(fine)
         return Described(self.descriptor(tokens, fine), judged)
 

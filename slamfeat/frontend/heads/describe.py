@@ -38,27 +38,32 @@ def view_fine(branch: FineBranch, image: Tensor) -> FineView:
 
     The image is resized to whole steps of the branch, which changes it by less than a step, as XFeat does.
     """
-    height, width = image.shape[-2:]
-    size = tuple(max(branch.step, side // branch.step * branch.step) for side in (width, height))
-    resized = image
-    if size != (width, height):
-        resized = F.interpolate(image, size[::-1], mode="bilinear", align_corners=False)
-    to_seen = PixelMap(scale=(size[0] / width, size[1] / height))
-    return FineView(branch, FineMaps(branch.features(resized)), (size[0], size[1]), to_seen)
+    resized, to_seen = _in_whole_steps(branch, image)
+    return FineView(branch, FineMaps(branch.features(resized)), (resized.shape[-1], resized.shape[-2]), to_seen)
 
 
 def describe_fine(branch: FineBranch, image: Tensor, keypoints: Tensor) -> Tensor:
-    """Fine descriptors at keypoints.
+    """Fine descriptors at keypoints; what `view_fine` and `FineView.describe` give, for images that are read once.
 
     Args:
-        branch: in evaluation mode.
-        image: (B, 3, H, W) in [0, 1].
+        branch: that reads them.
+        image: (B, 3, H, W) or (B, 1, H, W) in [0, 1].
         keypoints: (B, K, 2) pixels of the image.
 
     Returns:
         (B, K, branch.dim) of unit length.
     """
-    return view_fine(branch, image).describe(keypoints)
+    resized, to_seen = _in_whole_steps(branch, image)
+    return branch.read(resized, to_seen.apply(keypoints))
+
+
+def _in_whole_steps(branch: FineBranch, image: Tensor) -> tuple[Tensor, PixelMap]:
+    height, width = image.shape[-2:]
+    size = tuple(max(branch.step, side // branch.step * branch.step) for side in (width, height))
+    resized = image
+    if size != (width, height):
+        resized = F.interpolate(image, size[::-1], mode="bilinear", align_corners=False)
+    return resized, PixelMap(scale=(size[0] / width, size[1] / height))
 
 
 def freeze(module: torch.nn.Module) -> torch.nn.Module:
