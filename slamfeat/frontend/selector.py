@@ -95,10 +95,10 @@ def select_keypoints(
         points = _centers(peaks, side)
     else:
         points = _index_to_points(index, saliency.shape[-1])
-        if config.saliency == "learned" and judge is not None:
-            peaks = _above_threshold(peaks, config) * judge(points.flatten(1, 2)).view_as(peaks)
         peaks = peaks * _is_local_best(peaks, points, config.nms_radius, side)
-    keep = peaks > 0 if config.saliency == "learned" else _above_threshold(peaks, config)
+    keep = _above_threshold(peaks, config)
+    if config.saliency == "learned" and judge is not None:
+        peaks = judge(points.flatten(1, 2)).view_as(peaks)
     keypoints, scores, mask = _take_best(points, peaks, keep, count, config.coverage)
     if config.subpixel and config.saliency != "center":
         keypoints = keypoints + parabola_offset(saliency, keypoints) * mask[..., None]
