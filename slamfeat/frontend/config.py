@@ -31,9 +31,9 @@ class FrontendConfig:
         local: descriptor of the pixels around a keypoint joined with the token: "none" or "sift" (upright RootSIFT).
         local_diameter: of the local descriptor, as OpenCV's keypoint size: its support is six times as wide; pixels.
         local_weight: share of the local descriptor in the similarity, 0..1.
-        heads: trained heads: the name of shipped ones or a .safetensors file; empty for none. Their fine descriptor
-            takes the place of token and local descriptor; `matcher.method=attention` and `refine.method=learned` use
-            the rest of them.
+        heads: trained heads: the name of shipped ones or a .safetensors file; empty for none. Their descriptor, fine
+            or joined with the token, takes the place of token and local descriptor; `selector.saliency=learned`,
+            `matcher.method=attention` and `refine.method=learned` use the rest of them.
         selector, matcher, refine: see their classes.
     """
 

@@ -29,6 +29,11 @@ def token_grid(engine: Engine, image: Tensor, pixel_map: PixelMap, center: bool)
     return PatchGrid(joined, engine.patch_size, pixel_map)
 
 
+def tokens_at(grid: PatchGrid, keypoints: Tensor) -> Tensor:
+    """Tokens (B, K, C) of unit length at keypoints (B, K, 2), read bilinearly, as trained heads know them."""
+    return F.normalize(grid.sample(keypoints).float(), dim=2)
+
+
 def join(tokens: Tensor, local: Tensor, local_weight: float) -> Tensor:
     """Descriptors whose dot product is the weighted mean of the two similarities, (B, K, C + D), unit length.
 

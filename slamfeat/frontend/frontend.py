@@ -15,21 +15,24 @@ from torch.profiler import record_function
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.load import parse_device
 from slamfeat.backbones.registry import BACKBONES
-from slamfeat.cpu import cpu_has_bfloat16
 from slamfeat.engines import Engine, make_engine
-from slamfeat.engines.base import Precision
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend.config import FrontendConfig
-from slamfeat.frontend.descriptor import join, token_grid
+from slamfeat.frontend.descriptor import join, token_grid, tokens_at
 from slamfeat.frontend.heads.bundle import Heads, load_heads
-from slamfeat.frontend.heads.describe import describe_fine
+from slamfeat.frontend.heads.describe import FineView, view_fine
+from slamfeat.frontend.heads.saliency import Judged
+from slamfeat.frontend.heads_fit import check_heads, engine_heads
 from slamfeat.frontend.local import dense_root_sift
 from slamfeat.frontend.matching import match_features
 from slamfeat.frontend.pixels import Pixels, load_pixels
 from slamfeat.frontend.selector import part_side, select_keypoints
 from slamfeat.image import ImageLike
 from slamfeat.types import Features, Matches, PatchGrid, SampleMode
+
+_LEAST_SCORE = 1e-6
+"""Of keypoints that the learned saliency thinks nothing of: they are the last ones, but keypoints."""
 
 
 class Frontend:
@@ -145,12 +148,10 @@ class Frontend:
         if count < 1:
             raise ConfigError(f"num_keypoints must be at least 1, got {count}")
         pixels = self._load(image)
+        seen = self._see(pixels)
         with record_function("slamfeat.select"):
-            fitted, to_fitted = pixels.fitted()
-            allowed = _allowed(mask, pixels, self.config.fit)
-            points, scores, valid = select_keypoints(fitted, self.cell, count, self.config.selector, allowed)
-        keypoints = to_fitted.inverse().apply(points)
-        return self._describe(pixels, keypoints * valid[..., None], scores, valid)
+            keypoints, scores, valid = self._select(pixels, seen, count, mask)
+        return self._describe(pixels, seen, keypoints * valid[..., None], scores, valid)
 
     def describe(self, image: ImageLike, points: Tensor) -> Features:
         """Descriptors at given pixels.
@@ -168,7 +169,7 @@ class Frontend:
         if points.ndim != 3 or points.shape[0] != batch or points.shape[2] != 2:
             raise InputError(f"points must be ({batch}, N, 2), got {tuple(points.shape)}")
         scores = torch.ones(points.shape[:2], device=points.device)
-        return self._describe(pixels, points, scores, scores.bool())
+        return self._describe(pixels, self._see(pixels), points, scores, scores.bool())
 
     def match(self, features0: Features, features1: Features) -> Matches:
         """Correspondences between two sets of features of the same batch size.
@@ -188,20 +189,60 @@ class Frontend:
             image, to_backbone = pixels.small(size)
             return token_grid(self.engine, image, to_backbone, self.config.center)
 
-    def _describe(self, pixels: Pixels, keypoints: Tensor, scores: Tensor, valid: Tensor) -> Features:
+    def _select(
+        self, pixels: Pixels, seen: FineView | None, count: int, mask: NDArray[np.uint8] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Keypoints (B, K, 2) in pixels of the image, scores (B, K), which are valid (B, K)."""
+        fitted, to_fitted = pixels.fitted()
+        allowed, settings = _allowed(mask, pixels, self.config.fit), self.config.selector
+        if settings.saliency != "learned" or seen is None:
+            points, scores, valid = select_keypoints(fitted, self.cell, count, settings, allowed)
+            return to_fitted.inverse().apply(points), scores, valid
+        to_image = to_fitted.inverse()
+
+        def judge(points: Tensor) -> Tensor:
+            return self._judge(seen, to_image.apply(points)).logit.sigmoid().clamp_min(_LEAST_SCORE)
+
+        points, scores, valid = select_keypoints(fitted, self.cell, count, settings, allowed, judge)
+        keypoints = to_image.apply(points)
+        limits = keypoints.new_tensor([pixels.gray.shape[-1] - 1, pixels.gray.shape[-2] - 1])
+        moved = keypoints + self._judge(seen, keypoints).offset
+        return torch.minimum(moved.clamp_min(0), limits), scores, valid
+
+    @torch.inference_mode()
+    def _see(self, pixels: Pixels) -> FineView | None:
+        """The image as the fine branch of the heads sees it; None without heads."""
+        if self.heads is None:
+            return None
+        with record_function("slamfeat.describe"):
+            return view_fine(self.heads.fine, pixels.colour())
+
+    @torch.inference_mode()
+    def _judge(self, seen: FineView, keypoints: Tensor) -> Judged:
+        assert self.heads is not None and self.heads.saliency is not None, "`check_heads` refuses such heads"
+        judged: Judged = self.heads.saliency(seen.describe(keypoints))
+        return judged
+
+    def _describe(
+        self, pixels: Pixels, seen: FineView | None, keypoints: Tensor, scores: Tensor, valid: Tensor
+    ) -> Features:
         grid, gray = self._grid(pixels), pixels.gray
         with record_function("slamfeat.describe"):
-            if self.heads is None:
+            if seen is None:
                 descriptors = self._descriptors(grid, gray, keypoints)
             else:
-                descriptors = self._fine(pixels, keypoints)
+                descriptors = self._learned_descriptors(grid, seen, keypoints)
         size = torch.tensor([gray.shape[-1], gray.shape[-2]], device=gray.device).expand(len(gray), 2)
         return Features(keypoints, scores, descriptors * valid[..., None], valid, size, grid, gray)
 
     @torch.inference_mode()
-    def _fine(self, pixels: Pixels, keypoints: Tensor) -> Tensor:
-        assert self.heads is not None, "asked only with heads"
-        return describe_fine(self.heads.fine, pixels.colour(), keypoints)
+    def _learned_descriptors(self, grid: PatchGrid, seen: FineView, keypoints: Tensor) -> Tensor:
+        """The heads' descriptors: fine ones, joined with the tokens where the heads have a descriptor for that."""
+        fine = seen.describe(keypoints)
+        if self.heads is None or self.heads.descriptor is None:
+            return fine
+        joined: Tensor = self.heads.descriptor(tokens_at(grid, keypoints), fine)
+        return joined
 
     def _descriptors(self, grid: PatchGrid, gray: Tensor, keypoints: Tensor) -> Tensor:
         local = None
@@ -224,56 +265,6 @@ def layers_of(backbone: Backbone, config: FrontendConfig) -> list[int]:
         if not -backbone.depth <= layer < backbone.depth:
             raise ConfigError(f"layers: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}")
     return layers
-
-
-def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], config: FrontendConfig) -> None:
-    """Whether heads fit a backbone and what the settings ask of them.
-
-    Raises:
-        ConfigError: they do not; says what to change.
-    """
-    wanted = {"matcher": config.matcher.method == "attention", "refiner": config.refine.method == "learned"}
-    if heads is None:
-        if any(wanted.values()):
-            raise ConfigError("matcher.method=attention and refine.method=learned need trained heads; set heads=")
-        return
-    for part, is_wanted in wanted.items():
-        if is_wanted and getattr(heads, part) is None:
-            raise ConfigError(f"these heads have no {part}; choose another {part} method, or other heads")
-    about = heads.about
-    if wanted["matcher"] and heads.matcher is not None and heads.matcher.tokens is not None:
-        used = [layer % backbone.depth for layer in layers]
-        if about.backbone != backbone.name or used != [about.layer]:
-            raise ConfigError(
-                f"these heads were trained on block {about.layer} of {about.backbone}, not on {used} of "
-                f"{backbone.name}; use that backbone with frontend.layers=[{about.layer}], heads of its own, or "
-                "preset=untrained"
-            )
-
-
-def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: FrontendConfig) -> Heads:
-    """Heads that are computed by the engine that computes the backbone, as far as the settings use them.
-
-    OpenVINO computes their networks in bf16 where the processor has it and the engine's precision is not fp32; the
-    matcher only where that is bf16, since LighterGlue's attention is so sharp (logits in the thousands) that bf16
-    changes 8 % of its matches. int8 would have to be calibrated for each. Elsewhere they run in torch, in float32.
-
-    Raises:
-        ConfigError: the matcher has fewer layers than the settings ask for.
-    """
-    attention, adaptive = config.matcher.method == "attention", config.matcher.exit or config.matcher.prune
-    if heads.matcher is not None and attention:
-        heads.matcher.depth(config.matcher.layers)
-    if engine.name != "openvino" or device.type != "cpu":
-        return heads
-    from slamfeat.frontend.heads.compiled import compile_heads
-
-    reduced: Precision = "bf16" if engine.precision != "fp32" and cpu_has_bfloat16() else "fp32"
-    matcher: Precision | None = reduced if engine.precision == "bf16" else "fp32"
-    if not attention or adaptive:
-        matcher = None
-    refiner = config.refine.method == "learned"
-    return compile_heads(heads, reduced, matcher=matcher, refiner=refiner, layers=config.matcher.layers)
 
 
 def cell_of(backbone: Backbone, config: FrontendConfig) -> int:

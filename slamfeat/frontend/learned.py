@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from slamfeat.errors import InputError
+from slamfeat.frontend.descriptor import tokens_at
 from slamfeat.frontend.heads.adaptive import Effort, adaptive_scores
 from slamfeat.frontend.heads.assignment import mutual_matches
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
@@ -31,7 +31,7 @@ def tokens_at_keypoints(features: Features) -> Tensor:
     """
     if features.grid is None:
         raise InputError("the learned matcher needs the token grid: use features of Frontend.extract")
-    return F.normalize(features.grid.sample(features.keypoints).float(), dim=2)
+    return tokens_at(features.grid, features.keypoints)
 
 
 def matcher_input(features: Features, with_tokens: bool) -> MatcherInput:

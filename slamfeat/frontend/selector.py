@@ -2,12 +2,14 @@
 
 The rule is DINO-VO's (arXiv 2507.13145, Sec. III-A): Gaussian blur, Sobel magnitude, one argmax a cell, suppression of
 neighbours across cell borders, threshold, top-K. Shi-Tomasi's smaller eigenvalue is the other saliency. Coverage (a
-quota for every region of the image), sub-pixel peaks and several cells a patch are slamfeat's own.
+quota for every region of the image), sub-pixel peaks and several cells a patch are slamfeat's own. With learned
+saliency the rule proposes keypoints, and a trained head ranks them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,7 +21,9 @@ from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
 
-Saliency = Literal["gradient", "shi_tomasi", "center"]
+Saliency = Literal["gradient", "shi_tomasi", "center", "learned"]
+Judge = Callable[[Tensor], Tensor]
+"""From proposed keypoints (B, N, 2), pixels of the fitted image, to how good they are (B, N), above 0 and up to 1."""
 _LEAST_SIDE = 7
 
 
@@ -29,7 +33,8 @@ class SelectorConfig:
 
     Attributes:
         saliency: "gradient" (Gaussian + Sobel magnitude), "shi_tomasi" (smaller eigenvalue of the structure tensor),
-            or "center": the cell's centre itself, scored by its strongest gradient.
+            "center": the cell's centre itself, scored by its strongest gradient, or "learned": the strongest gradient
+            of a cell, scored by the trained saliency of `frontend.heads`.
         sigma: standard deviation of the blur before the gradient, or of the structure tensor's window; pixels.
         nms_radius: of two peaks closer than this (pixels) the weaker is dropped.
         threshold: least saliency, as a fraction of the image's 99th percentile of cell peaks.
@@ -59,13 +64,14 @@ class SelectorConfig:
             raise ConfigError(f"unknown saliency '{self.saliency}'; use one of {', '.join(get_args(Saliency))}")
         if self.splits < 0 or self.sigma <= 0 or self.nms_radius < 0 or self.coverage < 0 or self.border < 0:
             raise ConfigError("selector: sigma > 0, and splits, nms_radius, coverage, border >= 0 are needed")
-        if not self.aligned and (self.saliency == "center" or self.nms_radius < 1):
-            raise ConfigError("selector.aligned=false needs nms_radius >= 1, and a saliency other than center")
+        if not self.aligned and (self.saliency in ("center", "learned") or self.nms_radius < 1):
+            raise ConfigError("selector.aligned=false needs nms_radius >= 1, and neither center nor learned saliency")
 
 
 def select_keypoints(
-    gray: Tensor, cell: int, count: int, config: SelectorConfig, allowed: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+    gray: Tensor, cell: int, count: int, config: SelectorConfig, allowed: Tensor | None = None,
+    judge: Judge | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Choose `count` keypoints an image.
 
     Args:
@@ -74,14 +80,17 @@ def select_keypoints(
         count: slots K.
         config: see `SelectorConfig`.
         allowed: (B, 1, H, W) bool, False where no keypoint may lie.
+        judge: scores what "learned" saliency proposes.
 
     Returns:
         keypoints (B, K, 2) in pixels of `gray`, scores (B, K), mask (B, K); best first, empty slots last and zero.
 
     Raises:
-        ConfigError: `cell` cannot be split into `config.splits` equal parts.
+        ConfigError: `cell` cannot be split into `config.splits` equal parts, or "learned" saliency without a judge.
     """
     side = part_side(cell, config.splits)
+    if config.saliency == "learned" and judge is None:
+        raise ConfigError("selector.saliency=learned needs trained heads with a saliency head; set heads=")
     saliency = saliency_map(gray, config)
     usable = _without_border(saliency, config.border)
     if allowed is not None:
@@ -89,6 +98,8 @@ def select_keypoints(
     points, peaks = _aligned_peaks(usable, side, config) if config.aligned else _free_peaks(usable, config.nms_radius)
     # The level is one of peaks of cells, also where most pixels are no peak.
     keep = _above_threshold(peaks, peaks if config.aligned else F.max_pool2d(peaks, side), config)
+    if config.saliency == "learned" and judge is not None:
+        peaks = judge(points.flatten(1, 2)).view_as(peaks)
     keypoints, scores, mask = _take_best(points, peaks, keep, count, config.coverage)
     if config.subpixel and config.saliency != "center":
         keypoints = keypoints + parabola_offset(saliency, keypoints) * mask[..., None]

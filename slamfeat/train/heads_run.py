@@ -3,7 +3,7 @@
 OUT/
   recipe.yaml         all settings; its first line is the command
   cache/STAGE_SPLIT/  prepared pairs, see `PairCache`
-  matcher/, refiner/  runs of the loop, see `slamfeat.train.run_folder`
+  joint/, matcher/, refiner/  runs of the loop, see `slamfeat.train.run_folder`
   heads.safetensors   when all stages have ended
 
 Everything goes on where it was interrupted, and a stage whose settings are unchanged is not made again.
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,20 +25,17 @@ from torch import nn
 from slamfeat.config import to_yaml
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.files import write_text
-from slamfeat.frontend.heads.bundle import Heads, HeadsAbout, load_heads, save_heads
-from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher
-from slamfeat.frontend.heads.refiner import PatchRefiner
+from slamfeat.frontend.heads.bundle import PARTS, Heads, HeadsAbout, load_heads, save_heads
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.train.cache import PairCache
 from slamfeat.train.distributed import Ranks, joined_ranks, rank_and_world
 from slamfeat.train.filling import fill
 from slamfeat.train.loop import TrainingResult, train
-from slamfeat.train.matcher_task import MatcherTask
-from slamfeat.train.recipe import HeadsRecipe, MatcherStage
-from slamfeat.train.refiner_task import RefinerTask
+from slamfeat.train.recipe import HeadsRecipe
 from slamfeat.train.rows import HeadRows
 from slamfeat.train.run_folder import run_weights
-from slamfeat.train.warm import published_fine, start_matcher
+from slamfeat.train.stages import KINDS
+from slamfeat.train.warm import published_fine
 
 _ENDED = ("steps", "patience")
 _WAIT_S = 0.2
@@ -76,7 +74,7 @@ def make_heads(
         TrainingError: the loss or a gradient is not finite.
     """
     out = Path(out)
-    device = (recipe.matcher if "matcher" in recipe.stages else recipe.refiner).loop.device
+    device = recipe.settings(_stages(recipe)[0]).loop.device
     with joined_ranks(device) as ranks:  # once for all stages: a group that was left cannot be joined again
         if ranks.first:
             write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
@@ -87,13 +85,12 @@ def _make_heads(
     recipe: HeadsRecipe, out: Path, command: str, say: Callable[[str], None], stop: Callable[[], bool], ranks: Ranks
 ) -> HeadsResult:
     results: dict[str, TrainingResult] = {}
-    about, made = _about(recipe), list[nn.Module]()
-    for stage in (stage for stage in ("matcher", "refiner") if stage in recipe.stages):
+    about, parts = _about(recipe), _borrowed(recipe)
+    for stage in _stages(recipe):
         caches = _caches(recipe, stage, out, say, stop)
         if caches is None:
             return HeadsResult(None, results)
-        task = _task(recipe, stage, *caches)
-        settings = recipe.matcher if stage == "matcher" else recipe.refiner
+        task, settings = KINDS[stage].task(recipe, *caches), recipe.settings(stage)
         say(f"{stage}: training on {caches[0].count} pairs, judged on {caches[1].count} others")
         results[stage] = train(
             task, settings.loop, out / stage, settings=settings, resume="auto", command=command, stop=stop
@@ -102,18 +99,23 @@ def _make_heads(
             return HeadsResult(None, results)
         ranks.meet()  # the first writes the best weights
         task.module.load_state_dict(run_weights(out / stage))
-        made.append(task.module)
+        parts |= KINDS[stage].parts(task.module)
     file = out / "heads.safetensors"
     if ranks.first:
-        save_heads(_join(recipe, about, made, results), file)
+        save_heads(_join(recipe, about, parts, results), file)
         say(f"written to {file}")
     return HeadsResult(file, results)
 
 
+def _stages(recipe: HeadsRecipe) -> list[str]:
+    return [stage for stage in KINDS if stage in recipe.stages]
+
+
 def _about(recipe: HeadsRecipe) -> HeadsAbout:
     backbone, _ = load_pretrained(recipe.weights, torch.device("cpu"))
-    if recipe.layer >= backbone.depth:
-        raise ConfigError(f"layer: {backbone.name} has blocks 0..{backbone.depth - 1}, not {recipe.layer}")
+    for layer in (recipe.layer, *recipe.joint_layers):
+        if layer >= backbone.depth:
+            raise ConfigError(f"layer: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}")
     return HeadsAbout(backbone.name, recipe.layer, recipe.fine)
 
 
@@ -143,42 +145,38 @@ def _lay_out(rows: HeadRows, folder: Path) -> PairCache:
     return PairCache.create(folder, rows.count, rows.preparer().fields, rows.made())
 
 
-def _task(recipe: HeadsRecipe, stage: str, cache: PairCache, held_out: PairCache) -> MatcherTask | RefinerTask:
-    settings = recipe.matcher if stage == "matcher" else recipe.refiner
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.loop.seed)
-        if stage == "refiner":
-            return RefinerTask(recipe.refiner.task, recipe.refiner.model, cache, held_out)
-        matcher = AttentionMatcher(_fitted(recipe.matcher, cache))
-    start_matcher(matcher, recipe.matcher.warm)
-    return MatcherTask(recipe.matcher.task, matcher, cache, held_out)
+def _borrowed(recipe: HeadsRecipe) -> dict[str, nn.Module]:
+    """What is taken from `recipe.others`: a refiner, and a matcher with what it belongs to where no stage makes one.
 
+    Stages write over what they make.
 
-def _fitted(stage: MatcherStage, cache: PairCache) -> AttentionConfig:
-    """The model's settings with the channels that the prepared pairs have."""
-    tokens = cache.fields["tokens0"][0][1] if stage.model.token_dim else 0
-    return replace(stage.model, input_dim=cache.fields["descriptors0"][0][1], token_dim=tokens)
+    Raises:
+        ConfigError: heads that learnt together with another fine branch.
+    """
+    if not recipe.others:
+        return {}
+    others = load_heads(recipe.others)
+    taken: dict[str, nn.Module | None] = {"refiner": others.refiner}
+    if not {"joint", "matcher"} & set(recipe.stages):
+        taken |= {"matcher": others.matcher, "descriptor": others.descriptor, "saliency": others.saliency}
+        if others.descriptor is not None or others.saliency is not None:
+            taken["fine"] = others.fine
+            if others.about.fine != recipe.fine:
+                raise ConfigError(f"others: these heads learnt with fine={others.about.fine}; set that")
+    return {name: part for name, part in taken.items() if part is not None}
 
 
 def _join(
-    recipe: HeadsRecipe, about: HeadsAbout, made: Sequence[nn.Module], results: Mapping[str, TrainingResult]
+    recipe: HeadsRecipe, about: HeadsAbout, parts: Mapping[str, Any], results: Mapping[str, TrainingResult]
 ) -> Heads:
-    """All parts in one, those of `recipe.others` among them."""
-    others = load_heads(recipe.others) if recipe.others else None
-    parts = [*made, *([others.matcher, others.refiner] if others else [])]
-    matcher = next((part for part in parts if isinstance(part, AttentionMatcher)), None)
-    refiner = next((part for part in parts if isinstance(part, PatchRefiner)), None)
+    """All parts in one, by their names in a bundle; the published fine branch where none was trained."""
     notes = {
         **recipe.notes, "recipe": to_yaml(recipe), "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         **{stage: f"step {one.best_step or one.step}, score {one.best_score}" for stage, one in results.items()},
     }  # fmt: skip
-    described = replace(
-        about, matcher=None if matcher is None else matcher.config, refiner=None if refiner is None else refiner.config,
-        notes=notes,
-    )  # fmt: skip
-    heads = Heads(described)
-    heads.fine.load_state_dict(published_fine(recipe.fine, recipe.fine_weights).state_dict())
-    for own, trained in ((heads.matcher, matcher), (heads.refiner, refiner)):
-        if own is not None and trained is not None:
-            own.load_state_dict(trained.state_dict())
+    configs = {name: part.config for name, part in parts.items() if name in PARTS}
+    heads = Heads(replace(about, notes=notes, **configs))
+    fine = parts.get("fine") or published_fine(recipe.fine, recipe.fine_weights)
+    for name, part in {**parts, "fine": fine}.items():
+        getattr(heads, name).load_state_dict(part.state_dict())
     return heads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from slamfeat.errors import ConfigError, InputError
 from slamfeat.train.pairs import HIDDEN, VISIBLE, Points, Transfer, Transferred
 
 UNMATCHABLE, IGNORE = -1, -2
+_STEP_PX = 4.0
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -119,6 +121,25 @@ def repeatability_labels(
     labels0, labels1 = np.full(len(filled0), IGNORE, np.int64), np.full(len(filled1), IGNORE, np.int64)
     labels0[filled0], labels1[filled1] = found0, found1
     return Labels(labels0, labels1)
+
+
+def local_maps(points: Points, move: Callable[[Points], Transferred]) -> tuple[Points, NDArray[np.float64], Mask]:
+    """Where points (N, 2) of one image are in the other, and how their surroundings moved.
+
+    Args:
+        points: pixels.
+        move: `Transfer.forth` or `Transfer.back`.
+
+    Returns:
+        points (N, 2), affine maps (N, 2, 2) by central differences of the transfer over 8 px, and where both are known
+        (N,): the point and the four around it are visible. Finite elsewhere, but without meaning.
+    """
+    steps = np.array([[_STEP_PX, 0], [-_STEP_PX, 0], [0, _STEP_PX], [0, -_STEP_PX]])
+    around = move((points[:, None] + steps).reshape(-1, 2))
+    moved, seen = around.points.reshape(-1, 4, 2), (around.state.reshape(-1, 4) == VISIBLE).all(1)
+    center = move(points)
+    columns = [(moved[:, 0] - moved[:, 1]) / (2 * _STEP_PX), (moved[:, 2] - moved[:, 3]) / (2 * _STEP_PX)]
+    return center.points, np.stack(columns, 2), seen & (center.state == VISIBLE)
 
 
 def _filled(points: ArrayLike, mask: ArrayLike | None, name: str) -> tuple[Points, Mask]:

@@ -1,7 +1,14 @@
 """What training minimises, by head; each file says where its formulas come from."""
 
-from slamfeat.train.losses_detection import DetectionLoss, repeatability_loss
-from slamfeat.train.losses_matching import MatchingLoss, deep_matching_nll, matching_nll, precision_recall
+from slamfeat.train.losses_detection import DetectionLoss, offset_distance, repeatability_loss
+from slamfeat.train.losses_matching import (
+    MatchingLoss,
+    deep_matching_nll,
+    descriptor_nll,
+    matching_nll,
+    matching_quality,
+    precision_recall,
+)
 from slamfeat.train.losses_pose import PoseLoss, PoseLossSchedule, pose_loss
 from slamfeat.train.losses_refine import offset_log_density, offset_nll
 
@@ -11,7 +18,10 @@ __all__ = [
     "PoseLoss",
     "PoseLossSchedule",
     "deep_matching_nll",
+    "descriptor_nll",
     "matching_nll",
+    "matching_quality",
+    "offset_distance",
     "offset_log_density",
     "offset_nll",
     "pose_loss",

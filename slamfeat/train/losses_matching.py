@@ -10,8 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.heads.assignment import Scores
+from slamfeat.frontend.heads.assignment import NEVER, Scores, mutual_matches
 from slamfeat.train.labels import IGNORE, UNMATCHABLE
+
+_LEAST_PROBABILITY = 0.1
+_SURE = 30.0
+"""Logit of a keypoint that has a partner for certain."""
 
 
 class MatchingLoss(NamedTuple):
@@ -63,6 +67,24 @@ def matching_nll(scores: Scores, index0: Tensor, index1: Tensor, balance: float 
     return MatchingLoss(loss, statistics)
 
 
+def descriptor_nll(
+    descriptors0: Tensor, descriptors1: Tensor, mask0: Tensor, mask1: Tensor, index0: Tensor, index1: Tensor,
+    temperature: float,
+) -> Tensor:  # fmt: skip
+    """Mean -log of the dual softmax of true matches, by the descriptors alone (as XFeat, CVPR 2024, eq. 4; LoFTR).
+
+    Args:
+        descriptors0, descriptors1: (B, M, D) and (B, N, D) of unit length.
+        mask0, mask1: (B, M) and (B, N), False for empty slots.
+        index0, index1: labels as in `matching_nll`.
+        temperature: of the softmax.
+    """
+    similarity = descriptors0.float() @ descriptors1.float().mT / temperature
+    similarity = similarity.masked_fill(~(mask0[:, :, None] & mask1[:, None]), NEVER)
+    sure0, sure1 = torch.full_like(similarity[:, :, 0], _SURE), torch.full_like(similarity[:, 0], _SURE)
+    return matching_nll(Scores(similarity, sure0, sure1), index0, index1, balance=1.0).loss
+
+
 def deep_matching_nll(layers: Sequence[Scores], index0: Tensor, index1: Tensor, balance: float = 0.5) -> MatchingLoss:
     """The mean of `matching_nll` over layers (deep supervision); the statistics are the last layer's."""
     assert layers, "no layers"
@@ -83,6 +105,14 @@ def precision_recall(found0: Tensor, index0: Tensor) -> tuple[Tensor, Tensor]:
     said, known, true = found0 >= 0, index0 != IGNORE, index0 >= 0
     right = (said & true & (found0 == index0)).sum()
     return right / (said & known).sum().clamp_min(1), right / true.sum().clamp_min(1)
+
+
+def matching_quality(scores: Scores, index0: Tensor) -> dict[str, Tensor]:
+    """`precision` and `recall` of the matches that scores lead to, by labels (B, M); scalars without gradient."""
+    with torch.no_grad():
+        found, _ = mutual_matches(scores, _LEAST_PROBABILITY)
+        precision, recall = precision_recall(found, index0)
+        return {"precision": precision, "recall": recall}
 
 
 def _log_probability(similarity: Tensor, matchable0: Tensor, matchable1: Tensor, partner: Tensor) -> Tensor:

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.heads.assignment import Scores, mutual_matches
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
 from slamfeat.train.cache import PairCache
-from slamfeat.train.labels import UNMATCHABLE
-from slamfeat.train.losses import matching_nll, precision_recall
+from slamfeat.train.draw import HELD_OUT_SEED, draw_views, join_views, judged_layers
+from slamfeat.train.losses import matching_nll, matching_quality
 
 Batch = dict[str, Tensor]
-_HELD_OUT_SEED = 1_000_003
+_OF_KEYPOINTS = ("keypoints", "descriptors", "tokens", "mask", "index")
 
 
 @dataclass
@@ -83,11 +82,11 @@ class MatcherTask:
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """LightGlue's negative log-likelihood of the last layer and of some layers before it."""
         images = self._inputs(batch)
-        judged = self._judged(int(batch["number"]))
+        judged = judged_layers(self.config.layers, self.module.config.layers, int(batch["number"]))
         losses = []
         for _, scores in self.module.layer_scores(*images, judged):
             losses.append(matching_nll(scores, batch["index0"], batch["index1"]).loss)
-        return torch.stack(losses).mean(), {"nll": losses[-1].detach(), **self._quality(scores, batch)}
+        return torch.stack(losses).mean(), {"nll": losses[-1].detach(), **matching_quality(scores, batch["index0"])}
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
@@ -95,10 +94,11 @@ class MatcherTask:
         rows: list[dict[str, float]] = []
         for start in range(0, min(self.config.held_out, self.held_out.count), 4):
             numbers = range(start, min(start + 4, self.held_out.count))
-            batch = self._on_device(self._batch(self.held_out, numbers, _HELD_OUT_SEED))
+            batch = self._on_device(self._batch(self.held_out, numbers, HELD_OUT_SEED))
             scores = self.module(*self._inputs(batch))
             loss = matching_nll(scores, batch["index0"], batch["index1"]).loss
-            rows.append({"nll": float(loss), **{k: float(v) for k, v in self._quality(scores, batch).items()}})
+            quality = matching_quality(scores, batch["index0"])
+            rows.append({"nll": float(loss), **{name: float(value) for name, value in quality.items()}})
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         return {"score": -means["nll"], **means}
 
@@ -109,21 +109,6 @@ class MatcherTask:
     def _warm(self) -> list[nn.Parameter]:
         """Parameters that came with published weights; the confidences are trained on their own."""
         return [p for name, p in self.module.named_parameters() if not name.startswith(("tokens.", "confidence."))]
-
-    def _judged(self, number: int) -> list[int]:
-        last = self.module.config.layers - 1
-        if self.config.layers < 0:
-            return list(range(last + 1))
-        drawn = np.random.default_rng([3, number]).permutation(last)[: self.config.layers]
-        return [*sorted(int(layer) for layer in drawn), last]
-
-    @staticmethod
-    def _quality(scores: Scores, batch: Batch) -> dict[str, Tensor]:
-        """Precision among matches whose truth is known, and recall of the true ones."""
-        with torch.no_grad():
-            found, _ = mutual_matches(scores, 0.1)
-            precision, recall = precision_recall(found, batch["index0"])
-            return {"precision": precision, "recall": recall}
 
     def _inputs(self, batch: Batch) -> tuple[MatcherInput, MatcherInput]:
         first, second = (
@@ -145,39 +130,7 @@ class MatcherTask:
     def _draw(self, values: dict[str, Tensor], place: int, index: int, seed: int) -> Batch:
         """Some keypoints of one pair, with labels among them; the same for the same sample number."""
         rng = np.random.default_rng([seed, index])
-        views = [_subset(values, place, image, self.config.keypoints, rng) for image in (0, 1)]
-        first, second = views
-        first["index"] = _relabel(first["index"], second)
-        second["index"] = _relabel(second["index"], first)
+        first, second = draw_views(values, place, self.config.keypoints, rng, _OF_KEYPOINTS, ("size",))
         if seed == 0 and self.config.swap and rng.random() < 0.5:
             first, second = second, first
-        return {
-            f"{name}{image}": value
-            for image, view in enumerate((first, second))
-            for name, value in view.items()
-            if name != "slots"
-        }
-
-
-def _subset(values: dict[str, Tensor], place: int, image: int, count: int, rng: np.random.Generator) -> Batch:
-    """`count` slots of one image, filled ones first, in random order."""
-    mask = values[f"mask{image}"][place]
-    order = torch.from_numpy(rng.permutation(len(mask)))
-    chosen = order[mask[order].logical_not().argsort(stable=True)][:count]
-    return {
-        "slots": chosen,
-        "keypoints": values[f"keypoints{image}"][place][chosen],
-        "descriptors": values[f"descriptors{image}"][place][chosen].float(),
-        "tokens": values[f"tokens{image}"][place][chosen].float(),
-        "mask": mask[chosen],
-        "index": values[f"index{image}"][place][chosen].long(),
-        "size": values[f"size{image}"][place],
-    }
-
-
-def _relabel(index: Tensor, other: Batch) -> Tensor:
-    """Labels by slots of the cache to labels by places in the other image's draw; undrawn partners are no partners."""
-    slots = other["slots"]
-    places = torch.full((int(max(int(slots.max()), int(index.max()))) + 1,), UNMATCHABLE)
-    places[slots] = torch.arange(len(slots))
-    return torch.where(index >= 0, places[index.clamp_min(0)], index)
+        return join_views(first, second)

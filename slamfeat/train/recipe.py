@@ -8,15 +8,17 @@ from slamfeat.errors import ConfigError
 from slamfeat.frontend.heads.bundle import FINE_BRANCHES
 from slamfeat.frontend.heads.matcher import AttentionConfig
 from slamfeat.frontend.heads.refiner import RefinerConfig
+from slamfeat.frontend.heads.saliency import SaliencyConfig
 from slamfeat.train.config import LoopConfig
 from slamfeat.train.homography_views import HomographyConfig
+from slamfeat.train.joint_task import JointTaskConfig
 from slamfeat.train.matcher_task import MatcherTaskConfig
 from slamfeat.train.photometric import PhotometricConfig
 from slamfeat.train.refiner_task import RefinerTaskConfig
 from slamfeat.train.room_config import RoomPairsConfig
 from slamfeat.train.sequences import SequenceConfig
 
-STAGES = ("matcher", "refiner")
+STAGES = ("joint", "matcher", "refiner")
 
 
 @dataclass
@@ -54,6 +56,37 @@ class DataConfig:
             raise ConfigError("data: give sequences with posed above 0, and stereo with stereo_share above 0")
         if not 0 < self.held_out < 1 or self.seed < 0:
             raise ConfigError("data: 0 < held_out < 1 and seed >= 0 are needed")
+
+
+@dataclass
+class JointStage:
+    """How fine branch, descriptor, saliency and matcher are made together, from nothing.
+
+    Attributes:
+        rows, held_out: prepared pairs to learn from, and to judge by.
+        keypoints: kept of each image.
+        size: [W, H] that all images are brought to; pixels. Rows hold both images.
+        layers: blocks whose tokens the descriptor knows, from 0; empty for the recipe's layer.
+        dim: of the descriptor.
+        photometric, model, saliency, task, loop: see their classes. The model's input_dim and token_dim and the
+            saliency's input_dim are set by the descriptor and the fine branch.
+    """
+
+    rows: int = 4000
+    held_out: int = 128
+    keypoints: int = 512
+    size: list[int] = field(default_factory=lambda: [640, 480])
+    layers: list[int] = field(default_factory=list)
+    dim: int = 192
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
+    model: AttentionConfig = field(default_factory=lambda: AttentionConfig(192, 0, dim=192, layers=12, heads=3))
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    task: JointTaskConfig = field(default_factory=JointTaskConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 32 or self.dim < 1 or min(self.layers, default=0) < 0:
+            raise ConfigError("joint: size is [W, H] of at least 32 pixels, dim at least 1, layers count from 0")
 
 
 @dataclass
@@ -97,6 +130,9 @@ class RefinerStage:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 
+StageSettings = JointStage | MatcherStage | RefinerStage
+
+
 @dataclass
 class HeadsRecipe:
     """Heads for one backbone.
@@ -105,13 +141,15 @@ class HeadsRecipe:
         weights: of the backbone: "default", a name, or a file.
         layer: block whose tokens the matcher knows, from 0.
         cell: pixels of the image that one patch covers.
-        fine: fine branch: "xfeat", "aliked" or "sift" (which has no weights); frozen.
+        fine: fine branch: "xfeat", "aliked" or "sift" (which has no weights), frozen; "finer" where stage "joint"
+            trains it.
         fine_weights: name of its published weights; empty where it has none.
-        stages: which heads are made, in this order: "matcher", "refiner".
+        stages: which heads are made, in this order: either "matcher", on a fine branch that is frozen, or "joint", all
+            of them from nothing; then "refiner".
         others: heads (name or file) whose matcher or refiner is taken where no stage makes one; empty for none.
         workers: processes that prepare pairs.
         notes: for the model card, such as the data's licences.
-        data, matcher, refiner: see their classes.
+        data, joint, matcher, refiner: see their classes.
     """
 
     weights: str = "default"
@@ -119,11 +157,12 @@ class HeadsRecipe:
     cell: int = 28
     fine: str = "xfeat"
     fine_weights: str = "xfeat"
-    stages: list[str] = field(default_factory=lambda: list(STAGES))
+    stages: list[str] = field(default_factory=lambda: ["matcher", "refiner"])
     others: str = ""
     workers: int = 1
     notes: dict[str, str] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
+    joint: JointStage = field(default_factory=JointStage)
     matcher: MatcherStage = field(default_factory=MatcherStage)
     refiner: RefinerStage = field(default_factory=RefinerStage)
 
@@ -135,6 +174,20 @@ class HeadsRecipe:
             raise ConfigError(f"unknown fine branch '{self.fine}'; use one of {', '.join(FINE_BRANCHES)}")
         if self.workers < 1 or self.cell < 0 or self.layer < 0:
             raise ConfigError("recipe: workers >= 1, cell >= 0 and layer >= 0 are needed")
-        for stage in (self.matcher, self.refiner):
+        for stage in (self.joint, self.matcher, self.refiner):
             if min(stage.rows, stage.held_out) < 1:
                 raise ConfigError("recipe: a stage needs rows and held_out of at least 1")
+        if "joint" in self.stages and "matcher" in self.stages:
+            raise ConfigError("stages: joint and matcher both make the matcher; choose one of them")
+        if "joint" in self.stages and (self.fine != "finer" or self.fine_weights):
+            raise ConfigError("stage joint trains the fine branch from nothing: set fine=finer fine_weights=")
+
+    def settings(self, stage: str) -> StageSettings:
+        """Of one of `STAGES`."""
+        kinds: dict[str, StageSettings] = {"joint": self.joint, "matcher": self.matcher, "refiner": self.refiner}
+        return kinds[stage]
+
+    @property
+    def joint_layers(self) -> list[int]:
+        """Blocks whose tokens the joint stage's descriptor knows."""
+        return list(self.joint.layers) or [self.layer]

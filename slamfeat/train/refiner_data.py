@@ -13,11 +13,11 @@ from slamfeat.frontend.frontend import Frontend
 from slamfeat.frontend.heads.patches import even_patches
 from slamfeat.image import to_gray
 from slamfeat.train.cache import Fields
-from slamfeat.train.pairs import VISIBLE, Pixels, Points, TrainingPair, Transfer
+from slamfeat.train.labels import local_maps
+from slamfeat.train.pairs import Pixels, Points, TrainingPair
 
 SIDE0, SIDE1 = 27, 51
 """Sides of the cuts around the points of the first and the second image; the second is moved, turned and zoomed."""
-_STEP_PX = 4.0
 _LEAST_ZOOM, _MOST_ZOOM = 0.4, 1.7
 
 Arrays = dict[str, NDArray[Any]]
@@ -46,7 +46,8 @@ class RefinerPreparer:
         """One row; the matches are in random order, the same for the same pair."""
         features = self.frontend.extract(pair.image0)
         points0 = features.keypoints[0][features.mask[0]].double().cpu().numpy()
-        points0, points1, affine = _visible(points0, pair.transfer)
+        points1, affine, seen = local_maps(points0, pair.transfer.forth)
+        points0, points1, affine = points0[seen], points1[seen], affine[seen]
         gray0, gray1 = _gray(pair.image0), _gray(pair.image1)
         fits = _fits(points0, gray0.shape, SIDE0) & _fits(points1, gray1.shape, SIDE1) & _plain(affine)
         chosen = np.random.default_rng(len(points0)).permutation(np.flatnonzero(fits))[: self.points]
@@ -56,17 +57,6 @@ class RefinerPreparer:
         row["cut1"][:count], row["point1"][:count] = _cut(gray1, points1[chosen], SIDE1)
         row["affine"][:count], row["count"] = affine[chosen], np.asarray(count, np.int32)
         return row
-
-
-def _visible(points0: Points, transfer: Transfer) -> tuple[Points, Points, NDArray[np.float64]]:
-    """Points seen in both images, and the affine map there by central differences of the transfer."""
-    steps = np.array([[_STEP_PX, 0], [-_STEP_PX, 0], [0, _STEP_PX], [0, -_STEP_PX]])
-    around = transfer.forth((points0[:, None] + steps).reshape(-1, 2))
-    moved, seen = around.points.reshape(-1, 4, 2), (around.state.reshape(-1, 4) == VISIBLE).all(1)
-    center = transfer.forth(points0)
-    keep = seen & (center.state == VISIBLE)
-    columns = [(moved[:, 0] - moved[:, 1]) / (2 * _STEP_PX), (moved[:, 2] - moved[:, 3]) / (2 * _STEP_PX)]
-    return points0[keep], center.points[keep], np.stack(columns, 2)[keep]
 
 
 def _gray(image: Pixels) -> NDArray[np.uint8]:

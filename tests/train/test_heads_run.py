@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from train_runs import command, environment, kill_once_there, run, same
 
 from slamfeat.config import load_config
 from slamfeat.frontend import Frontend, FrontendConfig
-from slamfeat.frontend.heads.bundle import Heads, load_heads
+from slamfeat.frontend.heads.bundle import load_heads
 from slamfeat.frontend.heads.matcher import AttentionMatcher
 from slamfeat.train.cache import PairCache
 from slamfeat.train.matcher_task import MatcherTask
@@ -30,25 +27,6 @@ SMALL = [
 ]  # fmt: skip
 
 
-def command(out: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "slamfeat.cli.main", "train", "cpu_tiny", *words, "--out", str(out)]
-
-
-def run(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(out, *words), capture_output=True, text=True, env=environment(), check=False)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}  # bit for bit is promised for as many threads
-
-
-def same(first: Heads, second: Heads) -> bool:
-    states = first.state_dict(), second.state_dict()
-    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("small")
@@ -59,15 +37,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_it_would_have_had(small: Path, tmp_path: Path) -> None:
     """Killed three times, while pairs are prepared and while heads are trained."""
-    out, rng = tmp_path / "killed", np.random.default_rng(os.getpid())
-    places = (out / "cache/matcher_train/done.u8", out / "matcher/checkpoints", out / "refiner/checkpoints")
-    for place in places:
-        process = subprocess.Popen(command(out, *SMALL), env=environment(), stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (place.is_file() or (place.is_dir() and any(place.iterdir()))):
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.5)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    out = tmp_path / "killed"
+    for place in ("cache/matcher_train/done.u8", "matcher/checkpoints", "refiner/checkpoints"):
+        kill_once_there(out / place, command(out, *SMALL))
     run(out, *SMALL)
     assert same(load_heads(out / "heads.safetensors"), load_heads(small / "heads.safetensors"))
 

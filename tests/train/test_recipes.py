@@ -35,7 +35,16 @@ def test_an_unknown_recipe_or_key_gets_a_suggestion(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["stages=[mather]"], ["fine=sifd"], ["data.posed=1"], ["data.rooms=0", "data.homographies=0"]]
+    "words",
+    [
+        ["stages=[mather]"],
+        ["fine=sifd"],
+        ["data.posed=1"],
+        ["data.rooms=0", "data.homographies=0"],
+        ["stages=[joint]"],
+        ["stages=[joint,matcher]", "fine=finer", "fine_weights="],
+        ["joint.size=[320]"],
+    ],
 )
 def test_settings_that_cannot_be_are_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError):

@@ -1,4 +1,4 @@
-"""Trained heads in one file: the fine branch, the matcher and the refiner that belong together, and what they fit."""
+"""Trained heads in one file: the fine branch and the parts that belong to it, and what they fit."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, state_
 from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.files import atomic_path
 from slamfeat.frontend.heads.describe import freeze
+from slamfeat.frontend.heads.descriptor import DescriptorConfig, JoinedDescriptor
 from slamfeat.frontend.heads.fine import AlikedBranch, FineBranch, FinerCNN, SiftBranch, XFeatBranch
 from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher
 from slamfeat.frontend.heads.refiner import PatchRefiner, RefinerConfig
+from slamfeat.frontend.heads.saliency import SaliencyConfig, SaliencyHead
 
 FORMAT = "slamfeat-heads-1"
 FINE_BRANCHES: dict[str, type[FineBranch]] = {
     "xfeat": XFeatBranch, "aliked": AlikedBranch, "finer": FinerCNN, "sift": SiftBranch,
 }  # fmt: skip
+PARTS: dict[str, Any] = {
+    "matcher": AttentionConfig, "refiner": RefinerConfig, "descriptor": DescriptorConfig, "saliency": SaliencyConfig,
+}  # fmt: skip
+"""The parts that heads may lack, with the classes of their settings."""
+_LATER = ("descriptor", "saliency")
+"""Parts that older packages do not know; without them a file is as they write it."""
 SHIPPED = Path(__file__).parent.parent.parent / "assets"
 
 
@@ -38,6 +46,8 @@ class HeadsAbout:
         layer: block of the backbone, from 0.
         fine: name of the fine branch, of `FINE_BRANCHES`.
         matcher, refiner: their settings; None where there is none.
+        descriptor: of tokens and fine feature joined; None where the fine descriptor is used by itself.
+        saliency: of the learned saliency; None where there is none.
         notes: recipe, commit, date, hours, licences; for the model card.
     """
 
@@ -46,6 +56,8 @@ class HeadsAbout:
     fine: str
     matcher: AttentionConfig | None = None
     refiner: RefinerConfig | None = None
+    descriptor: DescriptorConfig | None = None
+    saliency: SaliencyConfig | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -54,7 +66,7 @@ class Heads(nn.Module):
 
     Attributes:
         about: what they were trained on.
-        fine, matcher, refiner: the parts; None where there is none.
+        fine, matcher, refiner, descriptor, saliency: the parts; None where there is none.
     """
 
     def __init__(self, about: HeadsAbout) -> None:
@@ -65,6 +77,8 @@ class Heads(nn.Module):
         self.fine = FINE_BRANCHES[about.fine]()
         self.matcher = None if about.matcher is None else AttentionMatcher(about.matcher)
         self.refiner = None if about.refiner is None else PatchRefiner(about.refiner)
+        self.descriptor = None if about.descriptor is None else JoinedDescriptor(about.descriptor)
+        self.saliency = None if about.saliency is None else SaliencyHead(about.saliency)
         freeze(self)
 
 
@@ -78,8 +92,9 @@ def save_heads(heads: Heads, out: str | Path) -> Path:
         key: value.detach().cpu().half().contiguous() if value.is_floating_point() else value.cpu()
         for key, value in heads.state_dict().items()
     }
-    about = json.dumps(dataclasses.asdict(heads.about), sort_keys=True)
-    metadata = {"format": FORMAT, "about": about, "sha256": state_digest(tensors)}
+    about = dataclasses.asdict(heads.about)
+    about = {name: value for name, value in about.items() if name not in _LATER or value is not None}
+    metadata = {"format": FORMAT, "about": json.dumps(about, sort_keys=True), "sha256": state_digest(tensors)}
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata=metadata)
     return Path(out)
@@ -124,12 +139,10 @@ def _find(name_or_path: str | Path) -> Path:
 def _build(about: str, path: Path) -> Heads:
     try:
         values: dict[str, Any] = json.loads(about)
-        matcher, refiner = values.pop("matcher"), values.pop("refiner")
-        described = HeadsAbout(
-            matcher=None if matcher is None else AttentionConfig(**matcher),
-            refiner=None if refiner is None else RefinerConfig(**refiner),
-            **values,
-        )
+        for name, settings in PARTS.items():
+            given = values.pop(name, None) if name in _LATER else values.pop(name)
+            values[name] = None if given is None else settings(**given)
+        described = HeadsAbout(**values)
         with torch.random.fork_rng(devices=[]):
             return Heads(described)
     except (ValueError, KeyError, TypeError, ConfigError) as error:

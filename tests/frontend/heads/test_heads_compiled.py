@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,14 @@ from slamfeat.frontend.heads import compiled
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout
 from slamfeat.frontend.heads.compiled import CompiledFine, CompiledMatcher, CompiledRefiner, compile_heads
 from slamfeat.frontend.heads.describe import describe_fine
+from slamfeat.frontend.heads.descriptor import DescriptorConfig
 from slamfeat.frontend.heads.matcher import AttentionConfig, MatcherInput
 from slamfeat.frontend.heads.refiner import RefinerConfig
+from slamfeat.frontend.heads.saliency import SaliencyConfig
 from slamfeat.frontend.matcher import MatcherConfig
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.frontend.refine import RefineConfig
+from slamfeat.frontend.selector import SelectorConfig
 
 pytestmark = pytest.mark.skipif(not installed("openvino"), reason="openvino is not installed")
 needs_bfloat16 = pytest.mark.skipif(not cpu_has_bfloat16(), reason="the processor does not compute in bf16")
@@ -173,6 +177,25 @@ def test_a_frontend_with_openvino_matches_as_one_with_torch(backbone: Backbone, 
     both = found.mask & wanted.mask
     assert int(both.sum()) > 50
     assert (found.points1 - wanted.points1)[both].norm(dim=1).quantile(0.95) < 0.01
+
+
+def test_heads_from_nothing_see_the_same(backbone: Backbone, heads: Heads, sample: Path) -> None:
+    """FinerCNN in OpenVINO, the joined descriptor and the learned saliency in torch on what it gives."""
+    torch.manual_seed(5)
+    matcher = AttentionConfig(input_dim=96, token_dim=0, dim=32, layers=2)
+    layer = heads.about.layer
+    about = HeadsAbout(
+        backbone.name, layer, "finer", matcher, None, DescriptorConfig([layer], dim=96), SaliencyConfig()
+    )
+    joint, frame = Heads(about), next((sample / "rgb").iterdir())
+    seen = []
+    for engine in ("torch", "openvino"):
+        one = frontend(backbone, heads, engine, "fp32")
+        config = replace(one.config, selector=SelectorConfig(saliency="learned"), refine=RefineConfig(method="none"))
+        seen.append(Frontend(backbone, config, engine=one.engine, heads=joint).extract(frame))
+    assert torch.equal(seen[0].mask, seen[1].mask) and seen[0].mask.any()
+    torch.testing.assert_close(seen[1].keypoints, seen[0].keypoints, atol=1e-2, rtol=0)
+    torch.testing.assert_close(seen[1].descriptors, seen[0].descriptors, atol=1e-3, rtol=0)
 
 
 def test_which_precision_each_part_has(backbone: Backbone, heads: Heads) -> None:

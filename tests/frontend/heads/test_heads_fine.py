@@ -60,3 +60,20 @@ def test_the_cold_branch_reads_every_pixel(size: tuple[int, int]) -> None:
     assert image.grad is not None
     near, far = image.grad[0, 0, 28:33, 18:23].abs().mean(), image.grad[0, 0, :5, -5:].abs().mean()
     assert near > far and float(image.grad[1].abs().sum()) == 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_cold_branch_read_once_gives_the_same(training: bool) -> None:
+    """Descriptors and derivatives, between pixels, on them, at the border and beyond it."""
+    torch.manual_seed(0)
+    branch = FinerCNN(16).train(training)
+    image = torch.rand(2, 1, 64, 96)
+    points = torch.rand(2, 40, 2) * torch.tensor([99.0, 67.0]) - 2
+    points[:, :10] = points[:, :10].round()
+    points[:, 10] = torch.tensor([95.0, 63.0])
+    found = branch.read(image, points)
+    (grad,) = torch.autograd.grad((found * found.detach().cos()).sum(), branch.at_full[0].weight)
+    wanted = branch.describe(branch(image), points, (96, 64))
+    (wanted_grad,) = torch.autograd.grad((wanted * wanted.detach().cos()).sum(), branch.at_full[0].weight)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(grad, wanted_grad, atol=1e-3, rtol=1e-3)

@@ -1,0 +1,74 @@
+"""Whether trained heads fit a backbone and the settings, and what computes them."""
+
+from __future__ import annotations
+
+import torch
+
+from slamfeat.backbones import Backbone
+from slamfeat.cpu import cpu_has_bfloat16
+from slamfeat.engines import Engine
+from slamfeat.engines.base import Precision
+from slamfeat.errors import ConfigError
+from slamfeat.frontend.config import FrontendConfig
+from slamfeat.frontend.heads.bundle import Heads
+
+
+def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], config: FrontendConfig) -> None:
+    """Whether heads fit a backbone and what the settings ask of them.
+
+    Raises:
+        ConfigError: they do not; says what to change.
+    """
+    wanted = {
+        "matcher": ("matcher.method=attention", config.matcher.method == "attention"),
+        "refiner": ("refine.method=learned", config.refine.method == "learned"),
+        "saliency": ("selector.saliency=learned", config.selector.saliency == "learned"),
+    }
+    for part, (setting, is_wanted) in wanted.items():
+        if is_wanted and heads is None:
+            raise ConfigError(f"{setting}: need trained heads, which have a {part}; set heads=")
+        if is_wanted and getattr(heads, part) is None:
+            raise ConfigError(f"these heads have no {part}, which {setting} needs; choose another, or other heads")
+    if heads is not None:
+        _check_tokens(heads, backbone, [layer % backbone.depth for layer in layers], wanted["matcher"][1])
+
+
+def _check_tokens(heads: Heads, backbone: Backbone, used: list[int], with_matcher: bool) -> None:
+    """Whether the tokens are those that the heads know, where they look at tokens."""
+    about, known = heads.about, list[int]()
+    if with_matcher and heads.matcher is not None and heads.matcher.tokens is not None:
+        known = [about.layer]
+    if about.descriptor is not None:
+        known = about.descriptor.layers
+    if known and (about.backbone != backbone.name or used != known):
+        blocks = str(known[0]) if len(known) == 1 else str(known)
+        raise ConfigError(
+            f"these heads were trained on block {blocks} of {about.backbone}, not on {used} of "
+            f"{backbone.name}; use that backbone with frontend.layers={known}, heads of its own, or "
+            "preset=untrained"
+        )
+
+
+def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: FrontendConfig) -> Heads:
+    """Heads that are computed by the engine that computes the backbone, as far as the settings use them.
+
+    OpenVINO computes their networks in bf16 where the processor has it and the engine's precision is not fp32; the
+    matcher only where that is bf16, since LighterGlue's attention is so sharp (logits in the thousands) that bf16
+    changes 8 % of its matches. int8 would have to be calibrated for each. Elsewhere they run in torch, in float32.
+
+    Raises:
+        ConfigError: the matcher has fewer layers than the settings ask for.
+    """
+    attention, adaptive = config.matcher.method == "attention", config.matcher.exit or config.matcher.prune
+    if heads.matcher is not None and attention:
+        heads.matcher.depth(config.matcher.layers)
+    if engine.name != "openvino" or device.type != "cpu":
+        return heads
+    from slamfeat.frontend.heads.compiled import compile_heads
+
+    reduced: Precision = "bf16" if engine.precision != "fp32" and cpu_has_bfloat16() else "fp32"
+    matcher: Precision | None = reduced if engine.precision == "bf16" else "fp32"
+    if not attention or adaptive:
+        matcher = None
+    refiner = config.refine.method == "learned"
+    return compile_heads(heads, reduced, matcher=matcher, refiner=refiner, layers=config.matcher.layers)
