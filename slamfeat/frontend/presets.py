@@ -19,7 +19,7 @@ HEADS_BACKBONE = "dinov2-vits14"
 def _accurate() -> FrontendConfig:
     """The full heads: ALIKED's features and a LightGlue of nine layers, refined by the learned refiner."""
     return FrontendConfig(
-        heads="full", matcher=MatcherConfig(method="attention"), refine=RefineConfig(method="learned")
+        heads="full", matcher=MatcherConfig(method="attention"), refine=RefineConfig(method="learned", keep=True)
     )
 
 

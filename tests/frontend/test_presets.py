@@ -9,7 +9,7 @@ import pytest
 
 from slamfeat.errors import ConfigError, ImageError
 from slamfeat.frontend import Frontend, FrontendConfig
-from slamfeat.frontend.presets import PRESETS, find_preset
+from slamfeat.frontend.presets import PRESETS, default_preset, find_preset
 from slamfeat.vo.pipeline import load_pipeline
 
 
@@ -38,9 +38,23 @@ def test_a_small_image_works_or_the_error_says_what_helps(photo: np.ndarray, nam
 
 def test_presets_do_less_the_faster_they_are() -> None:
     accurate, balanced, fast = (find_preset(name) for name in ("accurate", "balanced", "fast"))
-    assert accurate == FrontendConfig()
-    assert balanced.cell >= 42 and fast.depth < balanced.depth <= accurate.depth
+    assert (accurate.heads, balanced.heads, fast.heads) == ("full", "light", "")
+    assert balanced.matcher.layers > 0 and fast.depth < balanced.depth
+    assert find_preset("untrained") == FrontendConfig()
     assert find_preset("fast") is not find_preset("fast")
+
+
+def test_the_default_is_one_whose_heads_know_the_backbone(tmp_path: Path) -> None:
+    file = tmp_path / "dinov2-vits14-mine.safetensors"
+    file.write_bytes(b"")
+    for weights in ("default", "dinov2-vits14", file):
+        assert default_preset(weights) == "balanced"
+    for weights in ("dinov3-vits16", "dinov2-vits14-reg", tmp_path / "missing.safetensors"):
+        assert default_preset(weights) == "untrained"
+    assert load_pipeline(None, ["weights=dinov2-vitb14"]).frontend == FrontendConfig()
+    assert load_pipeline(None, ["preset=fast"], weights="dinov2-vitb14").preset == "fast"
+    assert load_pipeline(None, [], weights="dinov2-vitb14").preset == "untrained"
+    assert load_pipeline().preset == "balanced"
 
 
 def test_recipe_and_words_change_a_preset(tmp_path: Path) -> None:
@@ -50,7 +64,7 @@ def test_recipe_and_words_change_a_preset(tmp_path: Path) -> None:
     expected = find_preset("fast")
     expected.num_keypoints, expected.refine.window = 300, 13
     assert config.frontend == expected
-    assert load_pipeline(recipe, ["preset=accurate"]).frontend == FrontendConfig(num_keypoints=300)
+    assert load_pipeline(recipe, ["preset=untrained"]).frontend == FrontendConfig(num_keypoints=300)
 
 
 def test_mistakes_are_named() -> None:
