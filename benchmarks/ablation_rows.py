@@ -53,7 +53,7 @@ class Row:
     def settings(self, heads: Mapping[str, str]) -> dict[str, Any]:
         """What a recipe holds, with the files of heads in place of their names."""
         words = [f"frontend.{word}" for word in shlex.split(f"{self.group.base} {self.changes}")]
-        made = nested([f"weights={self.group.weights}", *words])
+        made = nested([f"weights={self.group.weights}", "preset=untrained", *words])
         frontend = made.setdefault("frontend", {})
         if "heads" in frontend:
             frontend["heads"] = heads[frontend["heads"]]

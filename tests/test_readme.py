@@ -71,7 +71,7 @@ def test_make_targets_and_links_exist() -> None:
 
 def test_results_sections_are_the_committed_tables() -> None:
     found = re.findall(r"<!-- results: (\S+) -->\n(.*?)<!-- end of results -->", README, flags=re.DOTALL)
-    names = ("summary", "standing", "versus_commit")
+    names = ("summary", "standing")
     assert [name for name, _ in found] == [f"benchmarks/results/{name}.md" for name in names]
     for name, shown in found:
         assert shown.strip() == (REPO / name).read_text().strip()

@@ -1,4 +1,4 @@
-"""The parts of a frontend as modules of plain tensors, which exporters can trace: backbone, frontend, matcher.
+"""The parts of a frontend as modules of plain tensors, which exporters can trace: backbone and frontend.
 
 They compute what `Frontend` computes, at one fixed image size and a fixed number of slots, with any batch size. What
 `Frontend` checks or looks up in Python (the image's size, its values, where it is cropped) is settled when they are
@@ -7,7 +7,6 @@ built.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -17,14 +16,15 @@ from torch.nn import functional as F
 
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.descriptor import token_grid
 from slamfeat.frontend.frontend import Frontend
-from slamfeat.frontend.matching import descriptor_matches
+from slamfeat.frontend.heads.bundle import Heads
+from slamfeat.frontend.heads.describe import describe_fine
+from slamfeat.frontend.heads.fine import AlikedBranch, FineBranch
 from slamfeat.frontend.pixels import interpolation
 from slamfeat.frontend.selector import select_keypoints
 from slamfeat.image import FitPolicy, plan_fit
-from slamfeat.types import Features, PatchGrid, PixelMap
+from slamfeat.types import PixelMap
 
 
 class Graph(nn.Module):
@@ -78,7 +78,7 @@ class FrontendGraph(Graph):
 
     Raises:
         ImageError: an image of this size holds no whole cell.
-        ConfigError: a frontend with trained heads.
+        ConfigError: heads whose fine branch is ALIKED.
     """
 
     inputs = ("image",)
@@ -87,9 +87,8 @@ class FrontendGraph(Graph):
 
     def __init__(self, frontend: Frontend, size: tuple[int, int], num_keypoints: int) -> None:
         super().__init__()
-        if frontend.heads is not None:
-            raise ConfigError("frontends with trained heads cannot be exported yet; export with frontend.heads= empty")
         self.frontend, self.backbone, self.num_keypoints = frontend, frontend.backbone, num_keypoints
+        self.fine = _fine_branch(frontend.plain_heads)
         self.engine = TorchEngine(frontend.backbone, frontend.layers)
         self.policy = cast(FitPolicy, frontend.config.fit)
         fitted, self.to_fitted = plan_fit(size, frontend.cell, self.policy)
@@ -117,50 +116,25 @@ class FrontendGraph(Graph):
         keypoints = self.to_fitted.inverse().apply(points) * mask[..., None]
         small = self.shrink(self.fit(colours)) / 255
         grid = token_grid(self.engine, small, self.to_small, self.frontend.config.center)
-        descriptors = self.frontend._descriptors(grid, grey, keypoints)
+        if self.fine is None:
+            descriptors = self.frontend._descriptors(grid, grey, keypoints)
+        else:
+            descriptors = describe_fine(self.fine, colours / 255, keypoints)
         return keypoints, scores, descriptors * mask[..., None], mask, grid.tokens
 
 
-class MatcherGraph(Graph):
-    """Descriptor matching: two sets of K slots in, the index (B, K) of each one's match (-1: none) and a score out.
-
-    The grids' tokens (B, C, h, w) are inputs where `matcher.gate` is below 1. The keypoints (B, K, 2) are looked at for
-    the gate and for `matcher.radius`.
-
-    Args:
-        config: how features are described and matched; nothing is refined.
-        grids: of features like those that will be matched, for the map from their images to cells.
+def _fine_branch(heads: Heads | None) -> FineBranch | None:
+    """What describes keypoints in place of tokens and local descriptor; None without heads.
 
     Raises:
-        ConfigError: a method that needs more.
+        ConfigError: a branch that is no graph.
     """
-
-    outputs = ("indices0", "scores")
-
-    def __init__(self, config: FrontendConfig, grids: tuple[PatchGrid, PatchGrid]) -> None:
-        super().__init__()
-        if config.matcher.method == "attention":
-            raise ConfigError("the learned matcher cannot be exported yet; export mutual or dual_softmax")
-        if config.matcher.method == "guided":
-            raise ConfigError("matcher.method=guided looks tokens up one by one; export mutual or dual_softmax")
-        self.config, self.grids = config, grids
-        self.gated = config.matcher.gate < 1
-        parts = ("keypoints", "descriptors", "mask", *(("tokens",) if self.gated else ()))
-        self.inputs = tuple(f"{part}{image}" for image in (0, 1) for part in parts)
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
-        half = len(self.inputs) // 2
-        features0 = self._features(inputs[:half], self.grids[0])
-        features1 = self._features(inputs[half:], self.grids[1])
-        indices, scores = descriptor_matches(features0, features1, self.config)
-        return indices, scores * (indices >= 0)
-
-    def _features(self, inputs: tuple[Tensor, ...], grid: PatchGrid) -> Features:
-        keypoints, descriptors, mask = inputs[:3]
-        unused = mask.new_zeros(mask.shape[0], 2, dtype=torch.long)
-        tokens = replace(grid, tokens=inputs[3]) if self.gated else None
-        return Features(keypoints, mask.to(keypoints.dtype), descriptors, mask, image_size=unused, grid=tokens)
+    if heads is not None and isinstance(heads.fine, AlikedBranch):
+        raise ConfigError(
+            "heads with the fine branch aliked cannot be exported, since these ONNX files have no deformable "
+            "convolutions; export with heads of another branch, such as xfeat, or with frontend.heads= empty"
+        )
+    return None if heads is None else heads.fine
 
 
 def _grey(colours: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from slamfeat.backbones.registry import BACKBONES
 from slamfeat.config import to_dict
 from slamfeat.engines.libraries import EXPORTER, installed, quiet_export, require
 from slamfeat.errors import ConfigError, MissingDependencyError
-from slamfeat.export.graphs import BackboneGraph, FrontendGraph, Graph, MatcherGraph
+from slamfeat.export.graphs import BackboneGraph, FrontendGraph, Graph
+from slamfeat.export.matcher_graph import MatcherGraph
 from slamfeat.export.onnx_check import Figures, compare_features, compare_matches, compare_tokens, run
 from slamfeat.export.onnx_ops import decompositions
 from slamfeat.files import atomic_path
-from slamfeat.frontend import Frontend
+from slamfeat.frontend import Frontend, FrontendConfig
+from slamfeat.frontend.heads.bundle import Heads
 from slamfeat.frontend.refine import RefineConfig
 from slamfeat.types import Features
 
@@ -64,7 +66,7 @@ def export_frontend(frontend: Frontend, images: Tensor, num_keypoints: int, out:
     """
     graph = FrontendGraph(frontend, _size(images), num_keypoints)
     _eager(graph, images)
-    features = Frontend(frontend.backbone, frontend.config).extract(images, num_keypoints)
+    features = _in_torch(frontend, frontend.config).extract(images, num_keypoints)
     assert features.grid is not None  # extract always gives one
     values = (features.keypoints, features.scores, features.descriptors, features.mask, features.grid.tokens)
     expected = dict(zip(graph.outputs, values, strict=True))
@@ -73,25 +75,25 @@ def export_frontend(frontend: Frontend, images: Tensor, num_keypoints: int, out:
 
 
 def export_matcher(frontend: Frontend, features0: Features, features1: Features, out: Path) -> Figures | None:
-    """Write the matching of descriptors, without refinement, for as many slots as the features have.
+    """Write the matching, without refinement, for as many slots as the features have.
 
     Args:
-        frontend: whose settings and descriptors.
+        frontend: whose settings, descriptors and learned matcher.
         features0, features1: batches of at least two, on which the graph is checked.
         out: file to write.
 
     Returns, raises:
         As `export_backbone`.
     """
-    assert features0.grid is not None and features1.grid is not None  # extract always gives them
-    graph = MatcherGraph(frontend.config, (features0.grid, features1.grid))
-    inputs = [value for features in (features0, features1) for value in _tensors(features, graph.gated)]
-    plain = Frontend(frontend.backbone, replace(frontend.config, refine=RefineConfig(method="none")))
+    graph = MatcherGraph(frontend, features0, features1)
+    inputs = [value for features in (features0, features1) for value in _tensors(features, graph.with_tokens)]
+    plain = _in_torch(frontend, replace(frontend.config, refine=RefineConfig(method="none")))
     matches = plain.match(features0, features1)
     expected = {"indices0": matches.indices, "scores": matches.scores}
     sizes = ["x".join(str(int(side)) for side in features.image_size[0]) for features in (features0, features1)]
     slots = [str(features.mask.shape[1]) for features in (features0, features1)]
     about = {"keypoints": " ".join(slots), "size": " ".join(sizes), "config": json.dumps(to_dict(frontend.config))}
+    about |= _about_heads(None if graph.matcher is None else frontend.plain_heads)
     return _export(graph, inputs, out, about, lambda found: compare_matches(found, expected))
 
 
@@ -138,6 +140,11 @@ def _check_possible(graph: Graph) -> None:
         raise ConfigError("the weights exceed the 2 GB that an ONNX file can hold; export a smaller backbone")
 
 
+def _in_torch(frontend: Frontend, config: FrontendConfig) -> Frontend:
+    """The same frontend with other settings, computed in torch whatever computed it."""
+    return Frontend(frontend.backbone, config, heads=frontend.plain_heads)
+
+
 def _eager(graph: Graph, images: Tensor) -> tuple[Tensor, ...]:
     """Run once in torch: the backbone then keeps its tables for this size, which become constants of the graph."""
     with torch.no_grad():
@@ -158,7 +165,14 @@ def _about(frontend: Frontend, images: Tensor) -> dict[str, str]:
         "layers": json.dumps(frontend.layers),
         "cell": str(frontend.cell),
         "config": json.dumps(to_dict(frontend.config)),
+        **_about_heads(frontend.plain_heads),
     }
+
+
+def _about_heads(heads: Heads | None) -> dict[str, str]:
+    if heads is None:
+        return {}
+    return {"heads_sha256": state_digest(heads.state_dict()), "heads_about": json.dumps(asdict(heads.about))}
 
 
 def _size(images: Tensor) -> tuple[int, int]:

@@ -73,11 +73,11 @@ class Frontend:
         cell_of(backbone, self.config)
         if heads is None and self.config.heads:
             heads = load_heads(self.config.heads)
-        self.heads = None if heads is None else heads.to(backbone.device)
-        check_heads(self.heads, backbone, self.layers, self.config)
+        plain = None if heads is None else heads.to(backbone.device)
+        check_heads(plain, backbone, self.layers, self.config)
         self.engine: Engine = engine or TorchEngine(backbone, self.layers)
-        if self.heads is not None:
-            self.heads = engine_heads(self.heads, self.engine, backbone.device, self.config)
+        self.plain_heads = plain  # in torch, for what traces them
+        self.heads = None if plain is None else engine_heads(plain, self.engine, backbone.device, self.config)
 
     @classmethod
     def from_pretrained(

@@ -12,7 +12,7 @@ from slamfeat.backbones.registry import Architecture
 from slamfeat.bench.registry import build_frontend, fingerprint, is_ours, list_frontends, settings_of
 from slamfeat.errors import ConfigError
 from slamfeat.frontend import Frontend, FrontendConfig
-from slamfeat.frontend.presets import DEFAULT_PRESET, PRESETS, find_preset
+from slamfeat.frontend.presets import PRESETS, default_preset, find_preset
 from slamfeat.vo import pipeline
 
 TINY = Architecture(embed_dim=48, depth=3, num_heads=3, patch_size=14, registers=0, position="offset", grid=9)
@@ -41,7 +41,7 @@ def test_a_preset_is_built_by_its_name(preset: str, built: list[pipeline.Pipelin
 
 def test_slamfeat_alone_is_the_default_preset(built: list[pipeline.PipelineConfig]) -> None:
     assert build_frontend("slamfeat", 64).name == "slamfeat"
-    assert built[0].frontend == replace(find_preset(DEFAULT_PRESET), num_keypoints=64)
+    assert built[0].frontend == replace(find_preset(default_preset("default")), num_keypoints=64)
     with pytest.raises(ConfigError, match="slamfeat:fast"):
         build_frontend("slamfeat:fst", 64)
 

@@ -10,55 +10,34 @@ from typing import Any
 
 import pytest
 import torch
+from onnx_helpers import (
+    ARCHITECTURES,
+    MATCHER_INPUTS,
+    SLOTS,
+    assert_same_features,
+    backbone,
+    frames,
+    matcher_inputs,
+    run_openvino,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
-from slamfeat.backbones import Backbone
-from slamfeat.backbones.load import random_backbone
-from slamfeat.backbones.registry import Architecture
-from slamfeat.engines.libraries import installed, openvino_core
+from slamfeat.engines.libraries import installed
 from slamfeat.errors import ConfigError, MissingDependencyError, OutputError
 from slamfeat.export import onnx as exporting
-from slamfeat.export.graphs import FrontendGraph, Graph
+from slamfeat.export.graphs import Graph
 from slamfeat.export.onnx_check import compare_features, compare_matches, run
 from slamfeat.export.onnx_ops import max_of_cells
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.matcher import MatcherConfig
 from slamfeat.frontend.refine import RefineConfig
 from slamfeat.frontend.selector import SelectorConfig
-from slamfeat.image import resize, to_batch
-from slamfeat.types import Features
 
 # Not `importorskip`: importing ONNX Runtime or OpenVINO plainly starts their telemetry.
 pytestmark = pytest.mark.skipif(
     not installed("onnx", "onnxscript", "onnxruntime"), reason='exporter not installed: pip install "slamfeat[onnx]"'
 )
-
-ARCHITECTURES = {
-    "dinov2": Architecture(48, 2, 3, patch_size=14, registers=0, position="offset", grid=9),
-    "dinov2-registers": Architecture(48, 2, 3, patch_size=14, registers=4, position="antialias", grid=9),
-    "dinov3": Architecture(48, 2, 3, patch_size=16, registers=4, position="rope", ffn="swiglu", ffn_ratio=6.0),
-}
-SLOTS = 256
-MATCHER_INPUTS = [f"{part}{image}" for image in (0, 1) for part in ("keypoints", "descriptors", "mask", "tokens")]
-
-
-def backbone(name: str = "dinov2") -> Backbone:
-    made = random_backbone(ARCHITECTURES[name])
-    # As initialised, tokens hardly depend on the image.
-    generator = torch.Generator().manual_seed(3)
-    for parameter in made.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return made.freeze()
-
-
-def frames(sample: Path, size: tuple[int, int], *numbers: int) -> Tensor:
-    files = sorted((sample / "rgb").iterdir())
-    return torch.cat([resize(to_batch(files[n]), size)[0].clamp(0, 1) for n in numbers])
-
-
-def matcher_inputs(*sets: Features) -> list[Tensor]:
-    return [value for f in sets if f.grid for value in (f.keypoints, f.descriptors, f.mask, f.grid.tokens)]
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +52,6 @@ def frontend_file(frontend: Frontend, sample: Path, tmp_path_factory: pytest.Tem
     figures = exporting.export_frontend(frontend, frames(sample, (300, 220), 0, 4), SLOTS, out)
     assert figures is not None and figures["keypoints_equal"] >= 0.98
     return out
-
-
-def assert_same_features(found: dict[str, Tensor], expected: Features) -> None:
-    assert expected.grid is not None
-    assert torch.equal(found["mask"], expected.mask)
-    close = ((found["keypoints"] - expected.keypoints).abs() < 0.01).all(-1)
-    assert close.float().mean() > 0.98  # peaks equal up to rounding may change places
-    torch.testing.assert_close(found["scores"], expected.scores, atol=1e-5, rtol=1e-3)
-    torch.testing.assert_close(found["descriptors"][close], expected.descriptors[close], atol=2e-3, rtol=0)
-    torch.testing.assert_close(found["tokens"], expected.grid.tokens, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -141,11 +110,8 @@ def test_an_image_without_texture_has_no_keypoints(frontend_file: Path, sample: 
 def test_openvino_reads_the_frontend(frontend: Frontend, frontend_file: Path, sample: Path) -> None:
     if not installed("openvino"):
         pytest.skip("OpenVINO is not installed")
-    model = openvino_core().compile_model(frontend_file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     images = frames(sample, (300, 220), 20, 30)
-    values = model(images.numpy())
-    found = {name: torch.from_numpy(values[name].copy()) for name in FrontendGraph.outputs}
-    assert_same_features({**found, "mask": found["mask"].bool()}, frontend.extract(images, SLOTS))
+    assert_same_features(run_openvino(frontend_file, ["image"], [images]), frontend.extract(images, SLOTS))
 
 
 @pytest.mark.parametrize(

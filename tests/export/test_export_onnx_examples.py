@@ -12,11 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from slamfeat.cli.main import app
 from slamfeat.engines.libraries import installed
 from slamfeat.frontend import Frontend
+from slamfeat.frontend.heads.bundle import Heads, HeadsAbout, save_heads
+from slamfeat.frontend.heads.matcher import AttentionConfig
 from slamfeat.image import read_image
 
 # Not `importorskip`: importing ONNX Runtime or OpenVINO plainly starts their telemetry.
@@ -56,6 +59,30 @@ def test_mistakes_are_one_line(words: list[str], reason: str, tmp_path: Path, mo
     result = CliRunner().invoke(app, ["export", "onnx", *words])
     assert result.exit_code == 1 and result.stderr.count("\n") == 1 and reason in result.stderr, result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def heads_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of random weights, for the shipped backbone."""
+    torch.manual_seed(0)
+    heads = Heads(HeadsAbout("dinov2-vits14", 5, "xfeat", AttentionConfig(dim=32, layers=2)))
+    return save_heads(heads, tmp_path_factory.mktemp("heads") / "heads.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["frontend", "matcher"])
+def test_heads_are_exported(part: str, heads_file: Path, tmp_path: Path) -> None:
+    words = ["frontend.matcher.method=attention", "frontend.matcher.layers=1", f"frontend.heads={heads_file}"]
+    done = export(tmp_path, part, *words, "--size", "280x196", "--keypoints", "64", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    row = json.loads(done.stdout)
+    assert row["matches_equal" if part == "matcher" else "keypoints_equal"] >= 0.98
+    assert (tmp_path / f"{part}.onnx").is_file()
+
+
+def test_heads_that_are_no_graph_are_refused(heads_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["frontend.matcher.method=attention", "frontend.matcher.exit=0.95", f"frontend.heads={heads_file}"]
+    test_mistakes_are_one_line(["matcher", "--size", "280x196", *words], "pair by pair", tmp_path, monkeypatch)
 
 
 @pytest.mark.slow

@@ -67,7 +67,10 @@ def mutual_matches(scores: Scores, threshold: float) -> tuple[Tensor, Tensor]:
 
 
 def hide_empty(mask: Tensor, always: bool = False) -> Tensor | None:
-    """Bias (B, 1, 1, K) that hides empty slots from all; None where all are filled, unless it is wanted always."""
-    if not always and bool(mask.all()):
+    """Bias (B, 1, 1, K) that hides empty slots from all; None where all are filled, unless it is wanted always.
+
+    An exported graph, which cannot look, always has it.
+    """
+    if not (always or torch.compiler.is_compiling()) and bool(mask.all()):
         return None
     return mask.logical_not()[:, None, None] * NEVER

@@ -38,9 +38,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Te
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
+def halves(stacked: Tensor) -> tuple[Tensor, Tensor]:
+    """First and second images (B, ...) of a batch (2 B, ...), all first ones before all second ones."""
+    first, second = torch.unflatten(stacked, 0, (2, -1)).unbind()  # chunk(2) would bind B in an exported graph
+    return first, second
+
+
 def swap(stacked: Tensor) -> Tensor:
     """The partners of images stacked along the batch (2 B, ...), all first ones before all second ones."""
-    first, second = stacked.chunk(2)
+    first, second = halves(stacked)
     return torch.cat([second, first])
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.heads.assignment import AssignmentHead, Scores, hide_empty
-from slamfeat.frontend.heads.attention import CrossBlock, FourierEncoding, SelfBlock, swap
+from slamfeat.frontend.heads.attention import CrossBlock, FourierEncoding, SelfBlock, halves, swap
 
 _TOKEN_SCALE = 10.0  # similarities of tokens lie within -1..1, logits of attention within tens
 _ALWAYS = ("positions", "descriptors", "mask")
@@ -188,12 +188,12 @@ class AttentionMatcher(nn.Module):
         """Scores by the assignment head of a layer, for both numbers of keypoints equal."""
         bias = None
         if self.tokens is not None and shared.alike is not None:
-            bias = shared.alike.chunk(2)[0] * self.tokens.into_similarity[layer]
-        state0, state1 = states.chunk(2)
+            bias = halves(shared.alike)[0] * self.tokens.into_similarity[layer]
+        state0, state1 = halves(states)
         scores: Scores = self.assignment[layer](state0, state1, bias)
         if shared.hidden is None:
             return scores
-        hidden0, hidden1 = shared.hidden[:, 0, 0].chunk(2)
+        hidden0, hidden1 = halves(shared.hidden[:, 0, 0])
         similarity = scores.similarity + torch.minimum(hidden0[:, :, None], hidden1[:, None])
         return Scores(similarity, scores.matchable0 + hidden0, scores.matchable1 + hidden1)
 

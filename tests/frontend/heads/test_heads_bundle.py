@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from slamfeat.errors import ConfigError, WeightsError
-from slamfeat.export.graphs import FrontendGraph, MatcherGraph
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout, load_heads, save_heads
 from slamfeat.frontend.heads.lightglue_weights import load_lightglue
@@ -82,18 +81,6 @@ def test_heads_that_do_not_fit_are_refused(heads: Heads, tmp_path: Path) -> None
         Frontend.from_pretrained("default", config=learned(""), engine="torch")
     with pytest.raises(ConfigError, match="unknown heads 'nonsense'"):
         Frontend.from_pretrained("default", config=learned("nonsense"), engine="torch")
-
-
-def test_heads_are_not_exported_by_halves(heads: Heads, tmp_path: Path, photo: np.ndarray) -> None:
-    """Better no graph than one that leaves the heads out."""
-    path = save_heads(heads, tmp_path / "h.safetensors")
-    frontend = Frontend.from_pretrained("default", config=learned(path), engine="torch", precision="fp32")
-    grid = frontend.extract(photo).grid
-    assert grid is not None
-    with pytest.raises(ConfigError, match="trained heads cannot be exported"):
-        FrontendGraph(frontend, (280, 196), 64)
-    with pytest.raises(ConfigError, match="learned matcher cannot be exported"):
-        MatcherGraph(frontend.config, (grid, grid))
 
 
 def test_damaged_heads_are_refused(heads: Heads, tmp_path: Path) -> None:
