@@ -81,7 +81,12 @@ def test_heads_are_exported(part: str, heads_file: Path, tmp_path: Path) -> None
 
 
 def test_heads_that_are_no_graph_are_refused(heads_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["frontend.matcher.method=attention", "frontend.matcher.exit=0.95", f"frontend.heads={heads_file}"]
+    words = [
+        "preset=untrained",
+        "frontend.matcher.method=attention",
+        "frontend.matcher.exit=0.95",
+        f"frontend.heads={heads_file}",
+    ]
     test_mistakes_are_one_line(["matcher", "--size", "280x196", *words], "pair by pair", tmp_path, monkeypatch)
 
 
