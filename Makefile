@@ -61,13 +61,14 @@ studies: venv ablation
 	$(BIN)/python -m benchmarks.untrained $(DATA) --bf16 --out benchmarks/results/untrained
 	$(BIN)/python -m benchmarks.relative_pose --out benchmarks/results/relative_pose
 
-# What each part of the frontend brings; goes on where it was interrupted. HEADS and HEADS_FULL: names, or files.
+# What each part of the frontend brings; goes on where it was interrupted. HEADS...: names, or files.
 HEADS ?= light
 HEADS_FULL ?= full
+HEADS_SCRATCH ?= runs/train/cpu_scratch/heads.safetensors
 ablation: venv
 	$(BIN)/slamfeat weights get dinov2-vits14
 	$(BIN)/python -m benchmarks.ablation $(DATA) --out benchmarks/results/ablation --work runs/ablation \
-		--heads $(HEADS) --heads-full $(HEADS_FULL)
+		--heads $(HEADS) --heads-full $(HEADS_FULL) --heads-scratch $(HEADS_SCRATCH)
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

@@ -42,6 +42,7 @@ def ablation_config(given: argparse.Namespace, frontends: Sequence[str]) -> Benc
     config = rooted(load_config(BenchConfig, RECIPE), given.data)
     config = replace(
         config, frontends=list(dict.fromkeys(frontends)), num_keypoints=given.keypoints,
+        odometry=replace(config.odometry, covariances=True),
         vo=replace(config.vo, trials=TRIALS), speed=replace(config.speed, threads=[1], also=[]),
     )  # fmt: skip
     return quick(config) if given.quick else config
@@ -55,7 +56,8 @@ def run(given: argparse.Namespace) -> None:
     """
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     command = "python -m benchmarks.ablation " + shlex.join(given.words)
-    heads, missing = write_heads({"light": given.heads, "full": given.heads_full}, given.work / "heads")
+    sources = {"light": given.heads, "full": given.heads_full, "scratch": given.heads_scratch}
+    heads, missing = write_heads(sources, given.work / "heads")
     recipes, reasons = recipes_of(list(all_rows(GROUPS)), heads, missing, given.work / "recipes", given.keypoints)
     problems = {f"{row.group.title}, {row.label}": reason for row, reason in reasons.items()}
     for label, reason in problems.items():
@@ -82,7 +84,8 @@ def facts_of(given: argparse.Namespace, config: BenchConfig, command: str) -> di
     names = [Path(word).name for word in config.matching.data]
     facts = header(command, f"1 for times, {max(given.jobs, 1)} processes for accuracy")
     facts |= {"data": " + ".join(names), "keypoints": config.num_keypoints, "trials": config.vo.trials}
-    return facts | {"estimator": config.estimator_label, "heads": f"{given.heads} and {given.heads_full}"}
+    heads = f"{given.heads}, {given.heads_full}, {given.heads_scratch}"
+    return facts | {"estimator": config.estimator_label, "heads": heads}
 
 
 def write(
@@ -105,6 +108,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs") / "ablation", help="recipes and predictions")
     parser.add_argument("--heads", default="light", help="the base's: a name of shipped heads, or a file")
     parser.add_argument("--heads-full", default="full", help="those it is compared with")
+    parser.add_argument(
+        "--heads-scratch", default="scratch", help="those of `slamfeat train cpu_scratch`; none shipped"
+    )
     parser.add_argument("--keypoints", type=int, default=1024)
     parser.add_argument("--jobs", type=int, default=2, help="processes for matching and odometry")
     parser.add_argument("--quick", action="store_true", help="few frames and pairs: not to be quoted")

@@ -40,6 +40,7 @@ VARIANTS: dict[str, tuple[str, Callable[[Heads], Heads]]] = {
     "light": ("light", unchanged),
     "light-without-tokens": ("light", without_tokens),
     "full": ("full", unchanged),
+    "scratch": ("scratch", unchanged),
 }
 """By the name that rows use: which of the given heads, and what is made of them."""
 
@@ -48,7 +49,7 @@ def write_heads(given: Mapping[str, str], folder: Path) -> tuple[dict[str, str],
     """Files of all variants by name, and why there is none of the others.
 
     Args:
-        given: names of shipped heads, or files, for "light" and "full".
+        given: names of shipped heads, or files, for "light", "full" and "scratch".
         folder: where the files go.
     """
     files, missing = {}, {}

@@ -75,7 +75,6 @@ GROUPS: tuple[Group, ...] = (
         "fine, attention without tokens": "heads=light-without-tokens matcher.method=attention",
         "fine, attention with tokens": "heads=light matcher.method=attention",
     }),
-    # A saliency that heads have learned will be a row here.
     Group("Keypoints", LEARNED, {
         "salient, one a 7 px part of a patch": "",
         "salient, one a patch": "selector.splits=1",
@@ -90,6 +89,8 @@ GROUPS: tuple[Group, ...] = (
     Group("Refinement", LEARNED, {
         "learned": "",
         "learned, unmatched keypoints left out": "refine.fill=false",
+        "learned, doubted matches keep their place": "refine.keep=true",
+        "learned, poses know no covariances": "refine.covariances=false",
         "Lucas-Kanade": "refine.method=lk",
         "none": "refine.method=none",
     }),
@@ -102,6 +103,11 @@ GROUPS: tuple[Group, ...] = (
         "early exit and pruning": "matcher.exit=0.95 matcher.prune=0.95",
     }),
     Group("Heads", LEARNED, {"light": "", "full": "heads=full"}),
+    Group("From scratch, at CPU size", "heads=scratch matcher.method=attention refine.method=lk", {
+        "joined descriptor, attention": "",
+        "joined descriptor, mutual": "matcher.method=mutual matcher.gate=1",
+        "learned saliency": "selector.saliency=learned",
+    }),
 )  # fmt: skip
 
 

@@ -149,7 +149,8 @@ def _refine(
     if features0.gray is None or features1.gray is None:
         raise InputError("refinement needs the images' pixels: use features of Frontend.extract, or refine.method=none")
     refined, kept, quality = points1.clone(), torch.zeros_like(mask), torch.zeros_like(scores)
-    covariances = points1.new_zeros((*mask.shape, 2, 2)) if config.refine.method == "learned" else None
+    told = config.refine.method == "learned" and config.refine.covariances
+    covariances = points1.new_zeros((*mask.shape, 2, 2)) if told else None
     for b in range(len(features0)):
         chosen = (features0.mask[b] if config.refine.fill else mask[b]).nonzero()[:, 0]
         grays = features0.gray[b, 0], features1.gray[b, 0]

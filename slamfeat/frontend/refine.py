@@ -37,7 +37,7 @@ class RefineConfig:
 
     Attributes:
         method: "none", "lk" (pyramidal Lucas-Kanade), or "learned" (the refiner of `heads`, which of the settings
-            below takes only `fill`, `min_confidence` and `keep`).
+            below takes only `fill`, `min_confidence`, `keep` and `covariances`).
         window: side of the tracked patch; pixels of the shrunk image, odd.
         levels: pyramid levels above the full image.
         shrink: refine in images shrunk by this whole number, 1 to 4: less exact, and several times faster.
@@ -54,6 +54,7 @@ class RefineConfig:
         keep: "learned" only: a coarse match that is not refined with `min_confidence` keeps its coarse place, with a
             deviation of 2 px, instead of being dropped. Where `fill` finds the keypoint again from its neighbours, and
             with `min_confidence`, that place counts.
+        covariances: "learned" only: matches carry the refiner's covariances.
     """
 
     method: str = "lk"
@@ -68,6 +69,7 @@ class RefineConfig:
     min_correlation: float = 0.6
     min_confidence: float = 0.5
     keep: bool = False
+    covariances: bool = True
 
     def __post_init__(self) -> None:
         if self.method not in get_args(RefineMethod):

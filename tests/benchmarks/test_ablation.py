@@ -74,12 +74,12 @@ def test_without_tokens_is_the_matcher_with_zeros_in_their_place() -> None:
 
 def test_heads_are_files_named_by_what_they_are(tmp_path: Path) -> None:
     file = str(save_heads(small_heads(), tmp_path / "a.safetensors"))
-    files, missing = write_heads({"light": file, "full": "nowhere.safetensors"}, tmp_path / "heads")
+    files, missing = write_heads({"light": file, "full": "nowhere.safetensors", "scratch": "none"}, tmp_path / "heads")
     assert set(files) == {"light", "light-without-tokens"} and "nowhere" in missing["full"]
-    again, _ = write_heads({"light": files["light"], "full": file}, tmp_path / "heads")
+    again, _ = write_heads({"light": files["light"], "full": file, "scratch": "none"}, tmp_path / "heads")
     assert again["light"] == files["light"] and again["full"] != files["light"]
     other = save_heads(without_tokens(small_heads()), tmp_path / "b.safetensors")
-    changed, missing = write_heads({"light": str(other), "full": file}, tmp_path / "heads")
+    changed, missing = write_heads({"light": str(other), "full": file, "scratch": "none"}, tmp_path / "heads")
     assert changed["light"] != files["light"] and "light-without-tokens" in missing
     reloaded = load_heads(files["light-without-tokens"])
     assert reloaded.about.matcher is not None and reloaded.about.matcher.token_dim == 0

@@ -194,6 +194,14 @@ def test_other_refinements_say_nothing_of_covariances(
     assert refining(frontend, method=method).match(*pair).covariances is None
 
 
+def test_covariances_can_be_left_out(frontend: Frontend, pair: tuple[Features, Features]) -> None:
+    plain, told = (
+        refining(frontend, method="learned", min_confidence=0.0, covariances=wanted).match(*pair)
+        for wanted in (False, True)
+    )
+    assert plain.covariances is None and torch.equal(plain.points1, told.points1)
+
+
 def test_a_refiner_that_is_never_sure_leaves_the_coarse_matches(
     frontend: Frontend, pair: tuple[Features, Features]
 ) -> None:
