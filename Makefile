@@ -44,16 +44,13 @@ presets: venv weights
 	$(BIN)/slamfeat weights get dinov2-vits14
 	$(BIN)/python -m benchmarks.engines $(DATA) --out benchmarks/results/engines
 	$(BIN)/python -m benchmarks.versus_commit $(DATA) --out benchmarks/results/versus_commit \
-		--frontend slamfeat slamfeat:balanced slamfeat:fast
+		--frontend slamfeat slamfeat:fast slamfeat:untrained
 	$(BIN)/python -m benchmarks.pareto $(DATA) --out runs/pareto --pairs 0 \
-		--preset accurate --preset balanced --preset fast --peer orb --peer sift --peer xfeat
+		--preset accurate --preset balanced --preset fast --preset untrained --peer orb --peer sift --peer xfeat
 	cp runs/pareto/pareto.json runs/pareto/pareto.md runs/pareto/pareto.png benchmarks/results/
 	$(BIN)/python -m benchmarks.memory $(DATA)/kitti/01_first51 --out benchmarks/results/memory
 	$(BIN)/python -m benchmarks.pipelined $(DATA)/kitti/01_first51 --out benchmarks/results/pipelined
 	$(BIN)/python -m benchmarks.carried $(DATA)/tum/rgbd_dataset_freiburg1_rpy_first60 --out benchmarks/results/carried
-	$(BENCH) all $(DATA) --recipe configs/bench/test_split.yaml -f slamfeat -f slamfeat:balanced -f slamfeat:fast \
-		--out runs/bench/presets
-	$(BIN)/python -m benchmarks.publish runs/bench/presets --target benchmarks/results/presets
 
 # What was measured on train data and on synthetic scenes; needs the full-precision backbone, takes hours.
 studies: venv ablation

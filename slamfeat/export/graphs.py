@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.descriptor import token_grid
+from slamfeat.frontend.descriptor import token_grid, tokens_at
 from slamfeat.frontend.frontend import Frontend
 from slamfeat.frontend.heads.bundle import Heads
 from slamfeat.frontend.heads.describe import describe_fine
@@ -78,7 +78,7 @@ class FrontendGraph(Graph):
 
     Raises:
         ImageError: an image of this size holds no whole cell.
-        ConfigError: heads whose fine branch is ALIKED.
+        ConfigError: heads whose fine branch is ALIKED, or learned saliency.
     """
 
     inputs = ("image",)
@@ -88,7 +88,12 @@ class FrontendGraph(Graph):
     def __init__(self, frontend: Frontend, size: tuple[int, int], num_keypoints: int) -> None:
         super().__init__()
         self.frontend, self.backbone, self.num_keypoints = frontend, frontend.backbone, num_keypoints
+        if frontend.config.selector.saliency == "learned":
+            raise ConfigError(
+                "selector.saliency=learned cannot be exported yet; export with selector.saliency=gradient"
+            )
         self.fine = _fine_branch(frontend.plain_heads)
+        self.joined = None if frontend.plain_heads is None else frontend.plain_heads.descriptor
         self.engine = TorchEngine(frontend.backbone, frontend.layers)
         self.policy = cast(FitPolicy, frontend.config.fit)
         fitted, self.to_fitted = plan_fit(size, frontend.cell, self.policy)
@@ -120,6 +125,8 @@ class FrontendGraph(Graph):
             descriptors = self.frontend._descriptors(grid, grey, keypoints)
         else:
             descriptors = describe_fine(self.fine, colours / 255, keypoints)
+            if self.joined is not None:
+                descriptors = self.joined(tokens_at(grid, keypoints), descriptors)
         return keypoints, scores, descriptors * mask[..., None], mask, grid.tokens
 
 

@@ -26,7 +26,7 @@ from slamfeat.frontend.heads.saliency import Judged
 from slamfeat.frontend.heads_fit import check_heads, engine_heads
 from slamfeat.frontend.local import dense_root_sift
 from slamfeat.frontend.matching import match_features
-from slamfeat.frontend.pixels import Pixels, load_pixels
+from slamfeat.frontend.pixels import Pixels, allowed_pixels, load_pixels
 from slamfeat.frontend.selector import part_side, select_keypoints
 from slamfeat.image import ImageLike
 from slamfeat.types import Features, Matches, PatchGrid, SampleMode
@@ -194,7 +194,7 @@ class Frontend:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Keypoints (B, K, 2) in pixels of the image, scores (B, K), which are valid (B, K)."""
         fitted, to_fitted = pixels.fitted()
-        allowed, settings = _allowed(mask, pixels, self.config.fit), self.config.selector
+        allowed, settings = allowed_pixels(mask, pixels, self.config.fit), self.config.selector
         if settings.saliency != "learned" or seen is None:
             points, scores, valid = select_keypoints(fitted, self.cell, count, settings, allowed)
             return to_fitted.inverse().apply(points), scores, valid
@@ -283,24 +283,3 @@ def default_layer(backbone: Backbone, share: float = FrontendConfig.depth) -> in
     known = BACKBONES.get(backbone.name)
     depth = known.architecture.depth if known else backbone.depth
     return min(max(1, int(depth * share)), backbone.depth) - 1
-
-
-def _allowed(mask: NDArray[np.uint8] | None, pixels: Pixels, policy: str) -> Tensor | None:
-    """(1, 1, H', W') bool: pixels of the fitted image that come from the image, and from inside the mask (H, W).
-
-    None where that is all of them.
-    """
-    height, width = pixels.gray.shape[-2:]
-    if mask is not None and mask.shape != (height, width):
-        raise InputError(f"mask is {mask.shape[::-1]} (W, H) but the image is {(width, height)}")
-    if mask is None and policy != "pad":
-        return None
-    fitted, to_fitted = pixels.fitted()
-    device = fitted.device
-    y, x = (torch.arange(side, device=device, dtype=torch.float32) for side in fitted.shape[-2:])
-    source = to_fitted.inverse().apply(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)).round().long()
-    inside = ((source >= 0) & (source < source.new_tensor([width, height]))).all(-1)
-    if mask is not None:
-        wanted = torch.from_numpy(np.asarray(mask) > 0).to(device)
-        inside &= wanted[source[..., 1].clamp(0, height - 1), source[..., 0].clamp(0, width - 1)]
-    return inside[None, None]

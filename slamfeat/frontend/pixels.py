@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slamfeat.errors import InputError
 from slamfeat.image import (
     FitPolicy,
     ImageLike,
@@ -179,3 +180,24 @@ def interpolation(source: tuple[int, int], target: tuple[int, int]) -> int:
 
     shrinks = target[0] <= source[0] and target[1] <= source[1]
     return cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+
+
+def allowed_pixels(mask: NDArray[np.uint8] | None, pixels: Pixels, policy: str) -> Tensor | None:
+    """(1, 1, H', W') bool: pixels of the fitted image that come from the image, and from inside the mask (H, W).
+
+    None where that is all of them.
+    """
+    height, width = pixels.gray.shape[-2:]
+    if mask is not None and mask.shape != (height, width):
+        raise InputError(f"mask is {mask.shape[::-1]} (W, H) but the image is {(width, height)}")
+    if mask is None and policy != "pad":
+        return None
+    fitted, to_fitted = pixels.fitted()
+    device = fitted.device
+    y, x = (torch.arange(side, device=device, dtype=torch.float32) for side in fitted.shape[-2:])
+    source = to_fitted.inverse().apply(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)).round().long()
+    inside = ((source >= 0) & (source < source.new_tensor([width, height]))).all(-1)
+    if mask is not None:
+        wanted = torch.from_numpy(np.asarray(mask) > 0).to(device)
+        inside &= wanted[source[..., 1].clamp(0, height - 1), source[..., 0].clamp(0, width - 1)]
+    return inside[None, None]

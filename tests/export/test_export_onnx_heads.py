@@ -24,8 +24,10 @@ from slamfeat.frontend import Frontend, FrontendConfig, MatcherConfig, RefineCon
 from slamfeat.frontend.frontend import layers_of
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout
 from slamfeat.frontend.heads.compiled import CompiledFine, CompiledMatcher
+from slamfeat.frontend.heads.descriptor import DescriptorConfig
 from slamfeat.frontend.heads.fine import FineBranch
 from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher
+from slamfeat.frontend.heads.saliency import SaliencyConfig
 from slamfeat.types import Features
 
 # Not `importorskip`: importing ONNX Runtime or OpenVINO plainly starts their telemetry.
@@ -215,5 +217,32 @@ def test_deciding_pair_by_pair_is_refused(setting: str, matched: Frontend, sampl
 def test_aliked_is_refused(sample: Path, tmp_path: Path) -> None:
     one = make_frontend("aliked")
     with pytest.raises(ConfigError, match=r"aliked.*deformable.*xfeat"):
+        exporting.export_frontend(one, frames(sample, SIZE, 0, 4), SLOTS, tmp_path / "f.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def make_joined() -> Frontend:
+    """With a joined descriptor and a saliency head, of random weights."""
+    one = backbone()
+    config = FrontendConfig(matcher=MatcherConfig(), refine=RefineConfig(method="none"))
+    layer = layers_of(one, config)[0]
+    torch.manual_seed(11)
+    joined = DescriptorConfig([layer], token_dim=48, dim=32)
+    about = HeadsAbout(one.name, layer, "finer", descriptor=joined, saliency=SaliencyConfig())
+    return Frontend(one, config, heads=Heads(about))
+
+
+def test_joined_descriptors_are_exported(sample: Path, tmp_path: Path) -> None:
+    one, out, images = make_joined(), tmp_path / "f.onnx", frames(sample, SIZE, 20)
+    exporting.export_frontend(one, frames(sample, SIZE, 0, 4), SLOTS, out)
+    expected = one.extract(images, SLOTS)
+    assert expected.descriptors.shape[2] == 32
+    assert_same_features(run(out, ["image"], [images]), expected)
+
+
+def test_learned_saliency_is_refused(sample: Path, tmp_path: Path) -> None:
+    one = make_joined()
+    one.config.selector.saliency = "learned"
+    with pytest.raises(ConfigError, match=r"selector\.saliency=gradient"):
         exporting.export_frontend(one, frames(sample, SIZE, 0, 4), SLOTS, tmp_path / "f.onnx")
     assert list(tmp_path.iterdir()) == []

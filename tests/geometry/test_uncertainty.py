@@ -47,12 +47,14 @@ def noisy(seed: int, camera: Camera, noise: Noise) -> tuple[Scene, Floats, Float
 
 
 def relative(scene: Scene, pixels1: Floats, camera: Camera, estimator: str, **covariances: Floats | None) -> Floats:
+    # mypy takes a dict's values for every argument.
     found = estimate_relative_pose(scene.pixels0, pixels1, camera, camera, estimator=estimator, **covariances)  # type: ignore[arg-type]
     assert found is not None and not found.rotation_only
     return found.T_1_0
 
 
 def absolute(scene: Scene, pixels1: Floats, camera: Camera, estimator: str, **covariances: Floats | None) -> Floats:
+    # mypy takes a dict's values for every argument.
     found = estimate_absolute_pose(scene.points, pixels1, camera, estimator=estimator, **covariances)  # type: ignore[arg-type]
     assert found is not None
     return found.T_camera_world

@@ -190,6 +190,7 @@ def test_a_frontend_sees_what_was_trained_on(photos: list[Path]) -> None:
     about = HeadsAbout("dinov2-vits14", 5, "finer", None, None, DescriptorConfig(), SaliencyConfig())
     heads = Heads(about)
     with torch.inference_mode():
+        # Only what describes and judges is looked at.
         joint = JointHeads(heads.fine, heads.descriptor, None, heads.saliency).eval()  # type: ignore[arg-type]
         trained = joint(row["image0"][None], row["keypoints0"][None], row["tokens0"][None].float()).descriptors[0]
     seen = Frontend(frontend.backbone, config, heads=heads).extract(pair.image0)
@@ -247,6 +248,7 @@ def test_repeatability_counts_matches_within_the_better_halves(posed: HeadsRecip
 )
 def test_settings_that_cannot_be_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
+        # mypy takes a dict's values for every argument.
         JointTaskConfig(**values)  # type: ignore[arg-type]
 
 
@@ -255,6 +257,7 @@ def test_a_batch_is_learnt_by_heart_and_its_poses_with_it(posed: HeadsRecipe, ca
     """Matching first; from step 50 on the pose joins, and its error falls."""
     settings = JointTaskConfig(keypoints=128, pose_after=50, pose_ramp=2e-3, pose_most=0.2, layers=1, swap=False)
     task = KINDS["joint"].task(posed, cache, cache)
+    # The module is known as a plain one.
     task = JointTask(settings, task.module, cache, cache)  # type: ignore[arg-type]
     before = task.evaluate()
     loop = LoopConfig(steps=100, batch=2, lr=3e-3, warmup=5, overfit=True, log_every=10, evaluate_every=0, device="cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_saliency_begins_where_the_detector_put_them_and_stays_within_reach() ->
 @pytest.mark.parametrize(
     "make", [lambda: DescriptorConfig([]), lambda: DescriptorConfig(dim=0), lambda: SaliencyConfig(0)]
 )
-def test_sizes_that_cannot_be_are_refused(make) -> None:  # type: ignore[no-untyped-def]
+def test_sizes_that_cannot_be_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(ConfigError):
         make()
 

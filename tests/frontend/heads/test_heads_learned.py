@@ -59,7 +59,7 @@ def refine(
     points1: Tensor, known: Tensor, sure: Callable[[Tensor, Tensor], Tensor], **settings: bool
 ) -> RefinedMatches:
     gray = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
-    config = RefineConfig(method="learned", **settings)  # type: ignore[arg-type]
+    config = RefineConfig(method="learned", **settings)  # type: ignore[arg-type]  # checked by the class
     return refine_learned(gray, gray, places()[0], points1, known, ToldRefiner(sure).eval(), config)
 
 
@@ -175,7 +175,7 @@ def pair(frontend: Frontend, sample: Path) -> tuple[Features, Features]:
 
 
 def refining(frontend: Frontend, **settings: object) -> Frontend:
-    config = replace(frontend.config, refine=RefineConfig(**settings))  # type: ignore[arg-type]
+    config = replace(frontend.config, refine=RefineConfig(**settings))  # type: ignore[arg-type]  # checked by the class
     return Frontend(frontend.backbone, config, engine=frontend.engine, heads=frontend.heads)
 
 
