@@ -33,9 +33,13 @@ lint: venv
 
 DATA ?= ../shared/data
 BENCH := $(BIN)/slamfeat bench
-# The committed tables; --out keeps the predictions, so that an interrupted run goes on.
+# The committed tables; --out keeps the predictions, so that an interrupted run goes on. Leave the machine alone.
+TEST_SPLIT := $(BENCH) all $(DATA) --recipe configs/bench/test_split.yaml --out runs/bench/test_split
 results: venv weights
-	$(BENCH) all $(DATA) --recipe configs/bench/test_split.yaml --out runs/bench/test_split
+	$(TEST_SPLIT) --task matching
+	$(TEST_SPLIT) --task vo
+	$(TEST_SPLIT) --task speed
+	$(TEST_SPLIT) --task robustness
 	$(BENCH) matching $(DATA)/kitti/01_first51 --recipe configs/bench/sanity.yaml --out runs/bench/sanity
 	$(BIN)/python -m benchmarks.publish runs/bench/test_split --sanity runs/bench/sanity
 

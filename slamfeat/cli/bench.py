@@ -105,13 +105,32 @@ def all_command(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder that the recipe's data is in.")],
     recipe: Annotated[Path, typer.Option("--recipe", metavar="FILE", help="YAML with the data of every task.")],
     settings: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False)] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", metavar="NAME", help="Only this task; repeat for several.", show_default=False),
+    ] = None,
     frontend: Names = None, out: Out = None, jobs: Jobs = -1, quick: Quick = False, overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """All four tasks of a recipe: the whole table."""
+    """All four tasks of a recipe: the whole table. Tasks done one by one into the same folder join there."""
     from slamfeat.bench.run import TASKS
+    from slamfeat.errors import ConfigError
 
-    _run(list(TASKS), settings, frontend, out, recipe, jobs, quick, overwrite, as_json, root)
+    for name in task or []:
+        if name not in TASKS:
+            raise ConfigError(f"unknown task '{name}'; use some of {', '.join(TASKS)}")
+    _run(
+        [name for name in TASKS if name in (task or TASKS)],
+        settings,
+        frontend,
+        out,
+        recipe,
+        jobs,
+        quick,
+        overwrite,
+        as_json,
+        root,
+    )
 
 
 @app.command("list", cls=Verb, epilog="Example: [bold]slamfeat bench list --json[/bold]")
