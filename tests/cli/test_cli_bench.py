@@ -41,6 +41,21 @@ def test_matching_prints_a_table_and_json(sample: Path, tmp_path: Path) -> None:
     assert all(row["pairs"] == 3 for row in rows)
 
 
+def test_tasks_done_one_by_one_join_in_the_folder(sample: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    data = "{data: ['" + sample.name + "']}"
+    recipe.write_text(f"matching: {data}\nvo: {{data: ['{sample.name}:rgbd@0:12:']}}\n")
+    words = ["all", str(sample.parent), *SMALL, "--recipe", str(recipe), "--out", str(tmp_path / "run"), "--jobs", "0"]
+    for task in ("vo", "matching"):
+        made = call(*words, "-f", "orb", "--task", task)
+        assert made.exit_code == 0, made.output
+    assert {path.name for path in (tmp_path / "run" / "results").glob("*.json")} == {"matching.json", "vo.json"}
+    page = (tmp_path / "run" / "results.html").read_text()
+    assert "AUC@5" in page and "ATE" in page
+    wrong = call(*words, "--task", "slam")
+    assert wrong.exit_code == 1 and "unknown task 'slam'" in wrong.output
+
+
 def test_speed_measures_every_frontend_and_the_ratios(sample: Path, tmp_path: Path) -> None:
     words = ["speed", str(sample), "num_keypoints=300", "speed.rounds=1", "speed.threads=[1]", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, ["bench", *words, "-f", "slamfeat", "-f", "sift", "--json"])
