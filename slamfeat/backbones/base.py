@@ -46,6 +46,7 @@ class Backbone(nn.Module):
 
     blocks: nn.ModuleList
     norm: nn.LayerNorm
+    mask_token: nn.Parameter
 
     def __init__(self, name: str, patch_size: int, embed_dim: int, depth: int, num_heads: int, registers: int) -> None:
         super().__init__()
@@ -156,9 +157,27 @@ class Backbone(nn.Module):
         """Random weights to train from."""
         raise NotImplementedError
 
-    def _embed(self, images: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Rope | None]:
-        """Images to the first block's tokens (B, N, C), and rotary tables where the architecture has them."""
+    def embed(self, images: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Rope | None]:
+        """The first block's tokens, (B, 1 + R + h*w, C), and rotary tables where the architecture has them.
+
+        Args:
+            images: as in `forward`, on the weights' device and of their type.
+            masks: (B, h, w) bool; patches that are hidden behind the mask token, as in pretraining.
+        """
+        rows, columns = (int(side) // self.patch_size for side in images.shape[-2:])
+        return self._embed(images, self.tables(rows, columns), masks)
+
+    def _embed(
+        self, images: Tensor, tables: Sequence[Tensor], masks: Tensor | None = None
+    ) -> tuple[Tensor, Rope | None]:
+        """See `embed`; `tables` are those of the images' grid."""
         raise NotImplementedError
+
+    def _hide(self, patches: Tensor, masks: Tensor | None) -> Tensor:
+        """(B, h, w, C) patch embeddings with the mask token where `masks` is true."""
+        if masks is None:
+            return patches
+        return torch.where(masks.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
 
     def _to_grid(self, tokens: Tensor, images: Tensor) -> Tensor:
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size

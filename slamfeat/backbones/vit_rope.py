@@ -88,10 +88,12 @@ class RopeVisionTransformer(Backbone):
         sin, cos = self.rope_embed(rows, columns)
         return sin.view(rows, columns, -1), cos.view(rows, columns, -1)
 
-    def _embed(self, images: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Rope | None]:
+    def _embed(
+        self, images: Tensor, tables: Sequence[Tensor], masks: Tensor | None = None
+    ) -> tuple[Tensor, Rope | None]:
         sin, cos = (table.flatten(0, 1) for table in tables)
-        patches = self.patch_embed(images)
-        parts = [self.cls_token.expand(images.shape[0], -1, -1), patches.flatten(2).transpose(1, 2)]
+        patches = self._hide(self.patch_embed(images).permute(0, 2, 3, 1), masks)
+        parts = [self.cls_token.expand(images.shape[0], -1, -1), patches.flatten(1, 2)]
         if self.num_registers:
             parts.insert(1, self.storage_tokens.expand(images.shape[0], -1, -1))
         return torch.cat(parts, dim=1), (sin, cos)

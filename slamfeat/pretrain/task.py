@@ -1,0 +1,183 @@
+"""DINOv2's pretraining as a task of the training loop (Oquab et al., arXiv 2304.07193)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slamfeat.backbones.load import random_backbone
+from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.pretrain.centring import Centring, SinkhornKnopp
+from slamfeat.pretrain.crops import GLOBAL, make_crops
+from slamfeat.pretrain.head import ProjectionHead
+from slamfeat.pretrain.light import apply_light
+from slamfeat.pretrain.losses import dino_loss, ibot_loss, koleo_loss
+from slamfeat.pretrain.masking import mask_by_number
+from slamfeat.pretrain.network import Network, Outputs, follow, make_teacher
+from slamfeat.pretrain.order import ImageOrder
+from slamfeat.pretrain.parameter_groups import LAST_LAYER, parameter_groups
+from slamfeat.pretrain.recipe import PretrainRecipe, TeacherConfig
+from slamfeat.pretrain.schedules import ramp, warmup_cosine
+from slamfeat.pretrain.sources import Joined
+from slamfeat.train.task import Batch
+
+Judge = Callable[[nn.Module], dict[str, float]]
+
+
+class SelfDistillation(nn.Module):
+    """Everything that trains and everything that changes.
+
+    Attributes:
+        student, teacher: networks of one kind.
+        dino_targets, ibot_targets: what makes probabilities of the teacher's scores.
+        step: steps made, for schedules that a resumed run must find where they stood.
+    """
+
+    step: Tensor
+
+    def __init__(self, student: Network, recipe: PretrainRecipe) -> None:
+        """The teacher begins as the student."""
+        super().__init__()
+        self.student, self.teacher = student, make_teacher(student)
+        patch_head = student.dino_head if student.ibot_head is None else student.ibot_head
+        self.dino_targets = _targets(recipe.teacher, student.dino_head)
+        self.ibot_targets = _targets(recipe.teacher, patch_head)
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def train(self, mode: bool = True) -> SelfDistillation:
+        """Set the mode of all but the teacher, which never drops anything."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+
+def build_student(recipe: PretrainRecipe) -> Network:
+    """The network that a recipe begins with; draws from torch's generator.
+
+    Raises:
+        ConfigError, WeightsError: `recipe.init` is not such a backbone.
+    """
+    backbone = random_backbone(recipe.architecture, recipe.model.name)
+    if recipe.init:
+        start, _ = load_pretrained(recipe.init, torch.device("cpu"))
+        backbone.load_state_dict(start.state_dict())
+    dim = recipe.architecture.embed_dim
+    dino = ProjectionHead(dim, recipe.dino_head)
+    ibot = ProjectionHead(dim, recipe.ibot_head) if recipe.objective.separate_heads else None
+    return Network(backbone, dino, ibot, recipe.model.drop_path, recipe.model.recompute)
+
+
+class PretrainTask:
+    """A `slamfeat.train.task.Task`: a student predicts what its own running mean says of other crops."""
+
+    size: int | None = None
+    frozen: Sequence[nn.Module] = ()
+
+    def __init__(
+        self, recipe: PretrainRecipe, module: SelfDistillation, images: Joined, numbers: Sequence[int], judge: Judge
+    ) -> None:
+        """Train `module` on some of the images.
+
+        Args:
+            recipe: see the class.
+            module: trained in place.
+            images: read in threads.
+            numbers: of the images to learn from.
+            judge: figures of a backbone on images that are not among them.
+
+        Raises:
+            ConfigError: fewer images than a batch holds.
+        """
+        self.recipe, self.module, self.images, self._judge = recipe, module, images, judge
+        self._order = ImageOrder(numbers, recipe.loop.seed, recipe.loop.batch)
+        teacher, steps = recipe.teacher, recipe.loop.steps
+        self._momentum = warmup_cosine(teacher.momentum, teacher.final_momentum, steps)
+        self._temperature = ramp(teacher.temperature, teacher.final_temperature, steps, teacher.warmup)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The student's, by depth; the prototypes stand still at first."""
+        student, rates = self.module.student, self.recipe.rates
+        heads = [head for head in (student.dino_head, student.ibot_head) if isinstance(head, ProjectionHead)]
+        groups = parameter_groups(student.backbone, heads, rates.layer_decay, rates.patch_embed)
+        for group in groups:
+            if group["name"].startswith(LAST_LAYER):
+                group["from_step"] = rates.last_layer_from
+        return groups
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Crops and masks of the images behind some sample numbers."""
+        generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
+        images = [self.images.read_or_next(self._order.image(index)) for index in indices]
+        batch = make_crops(images, self.recipe.crops, generators)
+        side = self.recipe.crops.global_size // self.recipe.architecture.patch_size
+        masks = [
+            mask_by_number(GLOBAL * index + view, (side, side), self.recipe.masks, rng)
+            for view in range(GLOBAL)
+            for index, rng in zip(indices, generators, strict=True)
+        ]
+        return {**batch, "masks": torch.from_numpy(np.stack(masks))}
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """DINO's, iBOT's and KoLeo's losses by their weights."""
+        crops, masks = self._crops(batch), batch["masks"]
+        dino_targets, ibot_targets = self._teach(crops[0], masks)
+        said = self.module.student(crops, masks, hide=True)
+        return self._sum(self._parts(said, dino_targets, ibot_targets, masks))
+
+    def after_step(self, step: int) -> None:
+        """Move the teacher."""
+        follow(self.module.teacher, self.module.student, float(self._momentum[step - 1]))
+        self.module.step.fill_(step)
+
+    def evaluate(self) -> dict[str, float]:
+        """What the judge says of the teacher's backbone."""
+        return self._judge(self.module.teacher.backbone)
+
+    def _crops(self, batch: Batch) -> list[Tensor]:
+        """Global and local crops, lit and normalised."""
+        with torch.autocast(batch["global"].device.type, enabled=False):
+            lit = [apply_light(batch[k], batch[f"{k}_light"]) for k in ("global", "local") if k in batch]
+            return [self.module.student.backbone.normalize(images) for images in lit]
+
+    @torch.no_grad()
+    def _teach(self, crops: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets of global crops (2B, K) and of masked patches (M, K')."""
+        temperature = float(self._temperature[min(int(self.module.step), len(self._temperature) - 1)])
+        said: Outputs = self.module.teacher([crops], masks, hide=False)
+        dino = self.module.dino_targets(said.logits[0], temperature)
+        return dino, self.module.ibot_targets(said.masked_logits, temperature)
+
+    def _parts(self, said: Outputs, dino_targets: Tensor, ibot_targets: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        weights, views = self.recipe.objective, _views
+        parts: dict[str, Tensor] = {}
+        if weights.dino:
+            count = len(said.logits[0]) // GLOBAL
+            local = views(said.logits[1], count) if len(said.logits) > 1 else None
+            of_views = views(said.logits[0], count), local, views(dino_targets, count)
+            parts["dino"] = dino_loss(*of_views, temperature=weights.temperature).loss
+        if weights.ibot:
+            parts["ibot"] = ibot_loss(said.masked_logits, ibot_targets, masks, weights.temperature)
+        if weights.koleo:
+            spread = [koleo_loss(view, weights.koleo_group) for view in said.cls[0].chunk(GLOBAL)]
+            parts["koleo"] = torch.stack(spread).sum()
+        return parts
+
+    def _sum(self, parts: dict[str, Tensor]) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        total = torch.stack([getattr(self.recipe.objective, name) * part for name, part in parts.items()]).sum()
+        return total, {name: part.detach() for name, part in parts.items()}
+
+
+def _views(rows: Tensor, count: int) -> Tensor:
+    """(V*B, K) to (V, B, K)."""
+    return rows.view(-1, count, rows.shape[-1])
+
+
+def _targets(config: TeacherConfig, head: nn.Module) -> nn.Module:
+    assert isinstance(head, ProjectionHead)  # for the type checker
+    if config.targets == "sinkhorn":
+        return SinkhornKnopp()
+    return Centring(head.config.prototypes, config.centre_momentum)
