@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 SAMPLE = Path("datasets") / "sample" / "rgbd_dataset_freiburg1_rpy_60"
 PEERS = Path("benchmarks") / "peers"
-RECIPES = ("train", "pretrain")
+RECIPES = ("train", "pretrain", "distill")
 
 
 class BuildWithCopies(build_py):
@@ -24,7 +24,7 @@ class BuildWithCopies(build_py):
             for file in PEERS.glob("[!_]*.py"):
                 shutil.copy(file, package / "bench" / "peers")
             for verb in RECIPES:
-                shutil.copytree(Path("configs") / verb, package / verb / "recipes", dirs_exist_ok=True)
+                shutil.copytree(Path("configs") / verb, package / "recipes" / verb, dirs_exist_ok=True)
 
 
 setup(cmdclass={"build_py": BuildWithCopies})

@@ -125,7 +125,7 @@ class Backbone(nn.Module):
             InputError: images of another shape.
             ConfigError: an index out of range.
         """
-        wanted = [self._block_index(layer) for layer in layers]
+        wanted = [self.block_index(layer) for layer in layers]
         return [self._to_grid(tokens, images) for tokens in self._run(images, wanted, tables)]
 
     def tables(self, rows: int, columns: int) -> tuple[Tensor, ...]:
@@ -184,7 +184,12 @@ class Backbone(nn.Module):
         patches = tokens[:, 1 + self.num_registers :]
         return patches.transpose(1, 2).reshape(tokens.shape[0], self.embed_dim, rows, columns)
 
-    def _block_index(self, layer: int) -> int:
+    def block_index(self, layer: int) -> int:
+        """A block's number from 0; negative ones count from the end.
+
+        Raises:
+            ConfigError: no such block.
+        """
         if not -self.depth <= layer < self.depth:
             raise ConfigError(f"{self.name} has blocks 0..{self.depth - 1} (or -{self.depth}..-1), not {layer}")
         return layer % self.depth

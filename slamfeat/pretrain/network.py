@@ -58,7 +58,7 @@ class Network(nn.Module):
             hide: whether they are hidden as well: the student guesses what the teacher sees.
         """
         hidden = [masks if hide else None, *[None] * (len(crops) - 1)]
-        tokens = run_packed(self.backbone, crops, hidden, self._recompute and self.training)
+        (tokens,) = run_packed(self.backbone, crops, hidden, recompute=self._recompute and self.training)
         cls = [one.cls for one in tokens]
         scores = torch.split(self.dino_head(torch.cat(cls)), [len(one) for one in cls])
         patch_head = self.dino_head if self.ibot_head is None else self.ibot_head

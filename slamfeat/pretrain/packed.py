@@ -113,24 +113,36 @@ def packable(backbone: Backbone, drop_path: float = 0.0) -> Backbone:
 
 
 def run_packed(
-    backbone: Backbone, crops: Sequence[Tensor], masks: Sequence[Tensor | None], recompute: bool = False
-) -> list[CropTokens]:
-    """All blocks, on crops of several sizes.
+    backbone: Backbone, crops: Sequence[Tensor], masks: Sequence[Tensor | None] = (), *, recompute: bool = False,
+    layers: Sequence[int] = (-1,),
+) -> list[list[CropTokens]]:  # fmt: skip
+    """Some blocks' tokens of crops of several sizes; deeper blocks are not computed.
 
     Args:
         backbone: of `packable`.
         crops: (B_i, 3, H_i, W_i) each, normalised.
-        masks: (B_i, h_i, w_i) bool of the hidden patches, or None, for each of `crops`.
+        masks: (B_i, h_i, w_i) bool of the hidden patches, or None, for each of `crops`; empty for none at all.
         recompute: keep no activations inside blocks and compute them again for the gradient, which takes about a
             third more time and far less memory.
+        layers: blocks, negative ones from the end.
+
+    Returns:
+        For each of `layers` in the order asked, tokens of each of `crops`.
+
+    Raises:
+        ConfigError: no such block.
     """
-    embedded = [backbone.embed(images, mask) for images, mask in zip(crops, masks, strict=True)]
+    embedded = [backbone.embed(images, mask) for images, mask in zip(crops, masks or [None] * len(crops), strict=True)]
     shapes = tuple((tokens.shape[0], tokens.shape[1]) for tokens, _ in embedded)
     layout = Layout(shapes, tuple(rope for _, rope in embedded))
     row = torch.cat([tokens.flatten(0, 1) for tokens, _ in embedded])
-    for block in backbone.blocks:
+    wanted = [backbone.block_index(layer) for layer in layers]
+    found: dict[int, list[CropTokens]] = {}
+    for index, block in enumerate(backbone.blocks[: max(wanted) + 1]):
         row = checkpoint(block, row, layout, use_reentrant=False) if recompute else block(row, layout)
-    return list(_cut(layout.split(backbone.norm(row)), 1 + backbone.num_registers))
+        if index in wanted:
+            found[index] = list(_cut(layout.split(backbone.norm(row)), 1 + backbone.num_registers))
+    return [found[index] for index in wanted]
 
 
 def _cut(parts: Sequence[Tensor], prefix: int) -> Iterator[CropTokens]:

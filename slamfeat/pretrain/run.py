@@ -17,7 +17,7 @@ from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
 from slamfeat.files import write_text
 from slamfeat.pretrain.probes import Probes
-from slamfeat.pretrain.recipe import PretrainRecipe
+from slamfeat.pretrain.recipe import ImagesConfig, PretrainRecipe
 from slamfeat.pretrain.sources import Joined, open_images, split_names
 from slamfeat.pretrain.task import PretrainTask, SelfDistillation, build_student
 from slamfeat.sample import sample_path
@@ -26,7 +26,6 @@ from slamfeat.train.loop import TrainingResult, train
 from slamfeat.train.rng import seed_generators
 
 Say = Callable[[str], None]
-_ENDED = ("steps", "patience")
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,15 @@ def pretrain(
         TrainingError: the loss or a gradient is not finite.
     """
     out = Path(out)
-    images = open_images(recipe.data.images or [str(sample_path() / "rgb")], recipe.data.frame_step)
-    numbers, held_out = split_names(images, recipe.data.held_out)
+    images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
         if ranks.first:
             write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
             say(f"pretraining {recipe.model.name} on {len(numbers)} images, judged on {len(held_out)} others")
         task = make_task(recipe, images, numbers, held_out)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
-        _report(images, say)
-        if training.reason not in _ENDED:
+        report_skipped(images, say)
+        if not ended(training):
             return PretrainResult(None, training, images.skipped)
         file = out / "backbone.safetensors"
         if ranks.first:
@@ -90,7 +88,23 @@ def make_task(recipe: PretrainRecipe, images: Joined, numbers: list[int], held_o
     return PretrainTask(recipe, module, images, numbers, Probes(recipe.probes, images, held_out))
 
 
-def _report(images: Joined, say: Say) -> None:
+def open_data(config: ImagesConfig) -> tuple[Joined, list[int], list[int]]:
+    """The images, and the numbers of those to learn from and of those held out.
+
+    Raises:
+        InputError: missing, of no known kind, or empty.
+    """
+    images = open_images(config.images or [str(sample_path() / "rgb")], config.frame_step)
+    return images, *split_names(images, config.held_out)
+
+
+def ended(training: TrainingResult) -> bool:
+    """Whether a run is done, and not only its session."""
+    return training.reason in ("steps", "patience")
+
+
+def report_skipped(images: Joined, say: Say) -> None:
+    """Tell which images could not be read."""
     for name, reason in list(images.skipped.items())[:5]:
         say(f"skipped {name}: {reason}")
     if len(images.skipped) > 5:

@@ -12,7 +12,7 @@ _PACKAGE = Path(__file__).parent.parent
 
 def recipes_folder(verb: str = "train") -> Path:
     """Of a verb ("train", "pretrain"), inside an installed package or in a source checkout."""
-    packed = _PACKAGE / verb / "recipes"
+    packed = _PACKAGE / "recipes" / verb
     return packed if packed.is_dir() else _PACKAGE.parent / "configs" / verb
 
 

@@ -1,0 +1,107 @@
+"""Students, and the frozen teacher with what must be known of its tokens before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from slamfeat.backbones.base import Backbone
+from slamfeat.pretrain.distill_recipe import DenseConfig, PrototypeConfig
+from slamfeat.pretrain.head import ProjectionHead
+from slamfeat.pretrain.packed import CropTokens, packable, run_packed
+
+
+class Teacher:
+    """A frozen backbone that sees the same crops on the same grid, at its own patch size.
+
+    Attributes:
+        backbone: frozen.
+        layers: blocks whose tokens are taught.
+    """
+
+    def __init__(self, backbone: Backbone, layers: Sequence[int]) -> None:
+        """Freeze and keep `backbone`.
+
+        Raises:
+            ConfigError: it has no such block.
+        """
+        self.backbone = packable(backbone).freeze()
+        self.layers = [backbone.block_index(layer) for layer in layers]
+
+    @torch.no_grad()
+    def __call__(self, crops: Tensor, patch: int) -> list[CropTokens]:
+        """Tokens of its layers.
+
+        Args:
+            crops: (B, 3, S, S) normalised.
+            patch: of the students, of which the crops are so many.
+        """
+        if patch != self.backbone.patch_size:
+            side = crops.shape[-1] // patch * self.backbone.patch_size
+            crops = F.interpolate(crops, (side, side), mode="bicubic", antialias=True, align_corners=False)
+        said = run_packed(self.backbone, [crops.to(self.backbone.dtype)], layers=self.layers)
+        return [tokens for (tokens,) in said]
+
+
+class Scale(nn.Module):
+    """Mean and spread of each channel of the teacher's tokens, so that all channels count alike.
+
+    Attributes:
+        mean, spread: (C,) buffers.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("spread", torch.ones(dim))
+
+    def measure(self, tokens: Tensor) -> None:
+        """Take mean and spread from (..., C)."""
+        rows = tokens.flatten(0, -2).float()
+        self.mean.copy_(rows.mean(0))
+        self.spread.copy_(rows.std(0).clamp_min(1e-6))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., C) with mean 0 and spread 1."""
+        return (tokens.float() - self.mean) / self.spread
+
+
+class Student(nn.Module):
+    """A small backbone with the maps to the teacher's space, and heads for its prototypes.
+
+    Attributes:
+        backbone: of `packable`.
+        patch_maps, cls_maps: linear, one a pair of layers.
+        cls_head, patch_head: None where the recipe has no such loss.
+    """
+
+    def __init__(
+        self, backbone: Backbone, teacher_dim: int, dense: DenseConfig, prototypes: PrototypeConfig, drop_path: float,
+        recompute: bool,
+    ) -> None:  # fmt: skip
+        """New maps and heads; draws from torch's generator."""
+        super().__init__()
+        self.backbone = packable(backbone, drop_path)
+        dim, self._recompute = backbone.embed_dim, recompute
+        self.layers = [backbone.block_index(pair[0]) for pair in dense.layers] if dense.weight else []
+        self.patch_maps = nn.ModuleList(nn.Linear(dim, teacher_dim) for _ in self.layers)
+        self.cls_maps = nn.ModuleList(nn.Linear(dim, teacher_dim) for _ in self.layers)
+        self.cls_head = ProjectionHead(dim, prototypes.head) if prototypes.dino else None
+        self.patch_head = ProjectionHead(dim, prototypes.head) if prototypes.ibot else None
+
+    def forward(self, crops: Sequence[Tensor]) -> tuple[list[list[CropTokens]], list[CropTokens]]:
+        """Tokens of the taught layers, and of the last block, of each size of crops."""
+        last = self.backbone.depth - 1
+        said = run_packed(self.backbone, crops, recompute=self._recompute and self.training, layers=[*self.layers, last])
+        return said[:-1], said[-1]
+
+    @property
+    def heads(self) -> list[ProjectionHead]:
+        """Those that there are."""
+        return [head for head in (self.cls_head, self.patch_head) if head is not None]

@@ -1,0 +1,209 @@
+"""Distillation as a task of the training loop: students say what a larger, frozen backbone says.
+
+As DINOv2's (arXiv 2304.07193, Sec. 5): nothing is masked, the loss on patches is of all of both global crops, and a
+running mean of the student is kept (the loop's `ema`). Beside the paper's loss on prototypes' scores there is one on
+the tokens themselves, which small data favours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from slamfeat.pretrain.clusters import spherical_kmeans
+from slamfeat.pretrain.crops import GLOBAL, make_crops
+from slamfeat.pretrain.distill_networks import Scale, Student, Teacher
+from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe
+from slamfeat.pretrain.light import apply_light
+from slamfeat.pretrain.losses import dino_loss, ibot_loss
+from slamfeat.pretrain.order import ImageOrder
+from slamfeat.pretrain.packed import CropTokens
+from slamfeat.pretrain.parameter_groups import parameter_groups
+from slamfeat.pretrain.precision import unit
+from slamfeat.pretrain.sources import Joined
+from slamfeat.train.task import Batch
+
+Judge = Callable[[nn.Module], dict[str, float]]
+Head = Callable[[Tensor], Tensor]
+_TOKENS_CLUSTERED = 65536
+
+
+class Distillation(nn.Module):
+    """Everything that trains, and what was measured of the teacher.
+
+    Attributes:
+        students: by name.
+        patch_scales, cls_scales: of the teacher's tokens, one a taught layer.
+        cls_centres, patch_centres: (K, C) prototypes of the last layer's tokens.
+    """
+
+    cls_centres: Tensor
+    patch_centres: Tensor
+
+    def __init__(self, students: Mapping[str, Student], teacher_dim: int, layers: int, prototypes: int) -> None:
+        """Measure nothing yet; see `DistillTask.measure`."""
+        super().__init__()
+        self.students = nn.ModuleDict(students)
+        self.patch_scales = nn.ModuleList(Scale(teacher_dim) for _ in range(layers))
+        self.cls_scales = nn.ModuleList(Scale(teacher_dim) for _ in range(layers))
+        self.register_buffer("cls_centres", torch.zeros(prototypes, teacher_dim))
+        self.register_buffer("patch_centres", torch.zeros(prototypes, teacher_dim))
+
+
+class DistillTask:
+    """A `slamfeat.train.task.Task`."""
+
+    size: int | None = None
+
+    def __init__(
+        self, recipe: DistillRecipe, module: Distillation, teacher: Teacher, images: Joined, numbers: Sequence[int],
+        judge: Judge,
+    ) -> None:  # fmt: skip
+        """Train the students of `module`.
+
+        Args:
+            recipe: see the class.
+            module: trained in place.
+            teacher: its layers are those of the recipe's pairs, and last its last block where prototypes are used.
+            images: read in threads.
+            numbers: of the images to learn from.
+            judge: figures of a backbone on images that are not among them.
+
+        Raises:
+            ConfigError: fewer images than a batch holds.
+        """
+        self.recipe, self.module, self.teacher, self.images, self._judge = recipe, module, teacher, images, judge
+        self._order = ImageOrder(numbers, recipe.loop.seed, recipe.loop.batch)
+        self._students: dict[str, Student] = {n: s for n, s in module.students.items() if isinstance(s, Student)}
+
+    @property
+    def frozen(self) -> Sequence[nn.Module]:
+        """The teacher."""
+        return (self.teacher.backbone,)
+
+    @torch.no_grad()
+    def measure(self, device: torch.device) -> None:
+        """Scales and prototypes of the teacher's tokens, from the first images of the run; before the first step."""
+        said: list[list[CropTokens]] = []
+        count, batch = self.recipe.prototypes.images, self.recipe.loop.batch
+        self.teacher.backbone.to(device)
+        for first in range(0, count, batch):
+            made = self.batch(range(first, min(first + batch, count)))
+            said.append(self._teach(self._lit(made, "global").to(device)))
+        layers = [_joined([part[i] for part in said]) for i in range(len(self.teacher.layers))]
+        for scale, tokens in zip(self.module.patch_scales, layers, strict=False):
+            scale.measure(tokens.patch)
+        for scale, tokens in zip(self.module.cls_scales, layers, strict=False):
+            scale.measure(tokens.cls)
+        config = self.recipe.prototypes
+        if config.dino:
+            self.module.cls_centres.copy_(spherical_kmeans(layers[-1].cls, config.count))
+        if config.ibot:
+            patches = layers[-1].patch.flatten(0, 1)
+            step = max(1, len(patches) // _TOKENS_CLUSTERED)
+            self.module.patch_centres.copy_(spherical_kmeans(patches[::step], config.count))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Backbones by depth, heads and maps at the full rate."""
+        groups: list[dict[str, Any]] = []
+        rates = self.recipe.rates
+        for name, student in self._students.items():
+            own = parameter_groups(student.backbone, student.heads, rates.layer_decay, rates.patch_embed)
+            groups += [{**group, "name": f"{name}.{group['name']}"} for group in own]
+            maps = [p for part in (student.patch_maps, student.cls_maps) for p in part.parameters()]
+            if maps:
+                groups.append({"params": maps, "name": f"{name}.maps"})
+        return groups
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Crops of the images behind some sample numbers."""
+        generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
+        images = [self.images.read_or_next(self._order.image(index)) for index in indices]
+        return make_crops(images, self.recipe.crops, generators)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """All students' losses, added."""
+        crops = [self._lit(batch, kind) for kind in ("global", "local") if kind in batch]
+        taught = self._teach(crops[0])
+        total, figures = crops[0].new_zeros(()), {}
+        for name, student in self._students.items():
+            for part, (weight, value) in self._parts(student, crops, taught).items():
+                total = total + weight * value
+                figures[f"{name}_{part}" if len(self._students) > 1 else part] = value.detach()
+        return total, figures
+
+    def evaluate(self) -> dict[str, float]:
+        """What the judge says of each student; `score` is the mean of theirs."""
+        figures: dict[str, float] = {}
+        for name, student in self._students.items():
+            own = self._judge(student.backbone)
+            figures |= own if len(self._students) == 1 else {f"{name}_{k}": v for k, v in own.items()}
+        if "score" not in figures:
+            figures["score"] = float(np.mean([figures[f"{name}_score"] for name in self._students]))
+        return figures
+
+    @property
+    def _patch(self) -> int:
+        return next(iter(self._students.values())).backbone.patch_size
+
+    def _lit(self, batch: Batch, kind: str) -> Tensor:
+        """Crops of a kind with their light, normalised."""
+        with torch.autocast(batch[kind].device.type, enabled=False):
+            return self.teacher.backbone.normalize(apply_light(batch[kind], batch[f"{kind}_light"]))
+
+    def _teach(self, crops: Tensor) -> list[CropTokens]:
+        return self.teacher(crops, self._patch)
+
+    def _parts(
+        self, student: Student, crops: list[Tensor], taught: list[CropTokens]
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of each loss of one student."""
+        layers, last = student(crops)
+        parts: dict[str, tuple[float, Tensor]] = {}
+        dense, config = self.recipe.dense, self.recipe.prototypes
+        for number, tokens in enumerate(layers):
+            target, end = taught[number], f"_{number}" if len(layers) > 1 else ""
+            patches = student.patch_maps[number](tokens[0].patch), self.module.patch_scales[number](target.patch)
+            classes = student.cls_maps[number](tokens[0].cls), self.module.cls_scales[number](target.cls)
+            share = dense.weight / len(layers)
+            parts[f"patch{end}"] = share, dense_loss(*patches, dense)
+            parts[f"class{end}"] = share * dense.cls, dense_loss(*classes, dense)
+        if student.cls_head is not None:
+            parts["dino"] = config.dino, self._dino(student.cls_head, last, taught[-1])
+        if student.patch_head is not None:
+            parts["ibot"] = config.ibot, self._ibot(student.patch_head, last[0], taught[-1])
+        return parts
+
+    def _dino(self, head: Head, last: list[CropTokens], taught: CropTokens) -> Tensor:
+        config, count = self.recipe.prototypes, len(taught.cls) // GLOBAL
+        targets = _scores(taught.cls, self.module.cls_centres, config.teacher_temperature)
+        logits = [head(tokens.cls).unflatten(0, (-1, count)) for tokens in last]
+        local = logits[1] if len(logits) > 1 else None
+        return dino_loss(logits[0], local, targets.unflatten(0, (GLOBAL, count)), config.temperature).loss
+
+    def _ibot(self, head: Head, last: CropTokens, taught: CropTokens) -> Tensor:
+        config = self.recipe.prototypes
+        targets = _scores(taught.patch.flatten(0, 1), self.module.patch_centres, config.teacher_temperature)
+        everywhere = torch.ones(taught.patch.shape[:2], dtype=torch.bool, device=targets.device)
+        return ibot_loss(head(last.patch.flatten(0, 1)), targets, everywhere, config.temperature)
+
+
+def dense_loss(said: Tensor, target: Tensor, config: DenseConfig) -> Tensor:
+    """Smooth L1 in standard deviations, and 1 - cosine, of tokens (..., C); a mean over all of them."""
+    said = said.float()
+    error = F.smooth_l1_loss(said, target, beta=config.smooth)
+    return error + config.cosine * (1 - F.cosine_similarity(said, target, dim=-1).mean())
+
+
+def _scores(tokens: Tensor, centres: Tensor, temperature: float) -> Tensor:
+    """Probabilities (N, K) of prototypes."""
+    return (unit(tokens) @ centres.T / temperature).softmax(-1)
+
+
+def _joined(parts: Sequence[CropTokens]) -> CropTokens:
+    return CropTokens(*(torch.cat([getattr(p, name) for p in parts]) for name in ("cls", "registers", "patch")))
