@@ -66,7 +66,9 @@ class CropConfig:
                 raise ConfigError(f"crops: {name}={size} is no multiple of the patch, {patch}; use {near}")
 
 
-def make_crops(images: Sequence[Image], config: CropConfig, generators: Sequence[np.random.Generator]) -> dict[str, Tensor]:
+def make_crops(
+    images: Sequence[Image], config: CropConfig, generators: Sequence[np.random.Generator]
+) -> dict[str, Tensor]:
     """Windows of a batch of B images.
 
     Args:
@@ -93,7 +95,9 @@ def make_crops(images: Sequence[Image], config: CropConfig, generators: Sequence
     return batch
 
 
-def draw_window(size: tuple[int, int], scale: Sequence[float], aspect: float, rng: np.random.Generator) -> tuple[int, ...]:
+def draw_window(
+    size: tuple[int, int], scale: Sequence[float], aspect: float, rng: np.random.Generator
+) -> tuple[int, ...]:
     """A window (x, y, width, height) inside an image of `size` (W, H), its area and sides drawn by their logarithm.
 
     The area evenly, the aspect by its logarithm, as in Inception's crops (Szegedy et al., CVPR 2015). Where none fits,

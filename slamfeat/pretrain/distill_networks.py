@@ -98,7 +98,9 @@ class Student(nn.Module):
     def forward(self, crops: Sequence[Tensor]) -> tuple[list[list[CropTokens]], list[CropTokens]]:
         """Tokens of the taught layers, and of the last block, of each size of crops."""
         last = self.backbone.depth - 1
-        said = run_packed(self.backbone, crops, recompute=self._recompute and self.training, layers=[*self.layers, last])
+        said = run_packed(
+            self.backbone, crops, recompute=self._recompute and self.training, layers=[*self.layers, last]
+        )
         return said[:-1], said[-1]
 
     @property

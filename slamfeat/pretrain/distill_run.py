@@ -85,7 +85,9 @@ def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_ou
         taught.append(-1)
     teacher = Teacher(backbone, taught)
     seed_generators(recipe.loop.seed)
-    students = {config.name: _student(recipe, config, place, backbone.embed_dim) for place, config in enumerate(recipe.students)}
+    students = {
+        config.name: _student(recipe, config, place, backbone.embed_dim) for place, config in enumerate(recipe.students)
+    }
     module = Distillation(students, backbone.embed_dim, len(pairs), recipe.prototypes.count)
     return DistillTask(recipe, module, teacher, images, numbers, Probes(recipe.probes, images, held_out))
 
@@ -113,7 +115,9 @@ def _export(
             student: nn.Module = task.module.students[config.name]
             assert isinstance(student, Student)  # for the type checker
             architecture = config.architecture(recipe.crops.global_size)
-            save_backbone(student.backbone.state_dict(), architecture, files[config.name], name=config.name, notes=notes)
+            save_backbone(
+                student.backbone.state_dict(), architecture, files[config.name], name=config.name, notes=notes
+            )
             say(f"written to {files[config.name]}")
     ranks.meet()
     return files

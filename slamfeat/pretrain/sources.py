@@ -143,7 +143,9 @@ class Joined:
             except ImageError as error:
                 with self._lock:
                     self.skipped[self.names[at]] = str(error)
-        raise ImageError(f"none of {len(self.names)} images can be read; the first: {next(iter(self.skipped.values()))}")
+        raise ImageError(
+            f"none of {len(self.names)} images can be read; the first: {next(iter(self.skipped.values()))}"
+        )
 
 
 def open_images(places: Sequence[str], frame_step: int = 10) -> Joined:

@@ -45,7 +45,7 @@ class Schedule:
         )
 
     def apply(self, optimizer: Optimizer, step: int) -> float:
-        """Set all groups for step `step`, each by its own `lr_scale`, `from_step` and `weight_decay`; returns the rate."""
+        """Set all groups for a step, each by its `lr_scale`, `from_step` and `weight_decay`; returns the rate."""
         for group in optimizer.param_groups:
             moves = step >= group.get("from_step", 0)
             group["lr"] = float(self.lr[step]) * group["lr_scale"] if moves else 0.0

@@ -27,7 +27,11 @@ def knn_accuracy(
 
 
 def linear_accuracy(
-    known: Tensor, known_labels: Tensor, asked: Tensor, asked_labels: Tensor, decays: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
+    known: Tensor,
+    known_labels: Tensor,
+    asked: Tensor,
+    asked_labels: Tensor,
+    decays: tuple[float, ...] = (1e-3, 1e-2, 1e-1),
 ) -> float:
     """Share of images that a linear layer classifies, trained to its optimum (logistic regression by L-BFGS).
 
