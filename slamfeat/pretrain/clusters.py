@@ -41,5 +41,5 @@ def spherical_kmeans(vectors: Tensor, count: int, iterations: int = 20, seed: in
 
 def _nearest(unit: Tensor, centres: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Cosine (N,) with the nearest centre, and which it is (N,)."""
-    found = [(part @ centres.T).max(1) for part in unit.split(block)]
+    found = [(part @ centres.T).max(1) for part in torch.split(unit, block)]
     return torch.cat([best.values for best in found]), torch.cat([best.indices for best in found])

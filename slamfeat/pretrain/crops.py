@@ -105,7 +105,7 @@ def draw_window(
     """
     width, height = size
     for _ in range(_ATTEMPTS):
-        area = width * height * rng.uniform(*scale)
+        area = width * height * rng.uniform(scale[0], scale[1])
         ratio = math.exp(rng.uniform(-math.log(aspect), math.log(aspect)))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:

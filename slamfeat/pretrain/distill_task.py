@@ -97,9 +97,9 @@ class DistillTask:
             said.append(self._teach(self._lit(made, "global").to(device)))
         layers = [_joined([part[i] for part in said]) for i in range(len(self.teacher.layers))]
         for scale, tokens in zip(self.module.patch_scales, layers, strict=False):
-            scale.measure(tokens.patch)
+            _scale(scale).measure(tokens.patch)
         for scale, tokens in zip(self.module.cls_scales, layers, strict=False):
-            scale.measure(tokens.cls)
+            _scale(scale).measure(tokens.cls)
         config = self.recipe.prototypes
         if config.dino:
             self.module.cls_centres.copy_(spherical_kmeans(layers[-1].cls, config.count))
@@ -182,9 +182,9 @@ class DistillTask:
     def _dino(self, head: Head, last: list[CropTokens], taught: CropTokens) -> Tensor:
         config, count = self.recipe.prototypes, len(taught.cls) // GLOBAL
         targets = _scores(taught.cls, self.module.cls_centres, config.teacher_temperature)
-        logits = [head(tokens.cls).unflatten(0, (-1, count)) for tokens in last]
+        logits = [head(tokens.cls).view(-1, count, self.recipe.prototypes.count) for tokens in last]
         local = logits[1] if len(logits) > 1 else None
-        return dino_loss(logits[0], local, targets.unflatten(0, (GLOBAL, count)), config.temperature).loss
+        return dino_loss(logits[0], local, targets.view(GLOBAL, count, -1), config.temperature).loss
 
     def _ibot(self, head: Head, last: CropTokens, taught: CropTokens) -> Tensor:
         config = self.recipe.prototypes
@@ -203,6 +203,11 @@ def dense_loss(said: Tensor, target: Tensor, config: DenseConfig) -> Tensor:
 def _scores(tokens: Tensor, centres: Tensor, temperature: float) -> Tensor:
     """Probabilities (N, K) of prototypes."""
     return (unit(tokens) @ centres.T / temperature).softmax(-1)
+
+
+def _scale(module: nn.Module) -> Scale:
+    assert isinstance(module, Scale)  # for the type checker
+    return module
 
 
 def _joined(parts: Sequence[CropTokens]) -> CropTokens:

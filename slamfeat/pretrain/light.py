@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from slamfeat.errors import ConfigError
 
 COLUMNS = ("brightness", "contrast", "saturation", "hue", "grey", "sigma", "solarise", "order")
 _NONE = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+Change = Callable[[Tensor, Tensor], Tensor]
 _STEPS = 4  # the jitter's four changes, in an order that is drawn too
 
 
@@ -73,7 +75,7 @@ def draw_light(config: LightConfig, kind: str, place: int, rng: np.random.Genera
         values["order"] = float(rng.integers(math.factorial(_STEPS)))
     values["grey"] = float(rng.random() < config.grey)
     if rng.random() < config.blur[min(place, 1) if kind == "global" else 2]:
-        values["sigma"] = rng.uniform(*config.sigma)
+        values["sigma"] = rng.uniform(config.sigma[0], config.sigma[1])
     if kind == "global" and place == 1:
         values["solarise"] = float(rng.random() < config.solarise)
     return np.array([values[name] for name in COLUMNS], np.float32)
@@ -92,14 +94,20 @@ def apply_light(crops: Tensor, light: Tensor) -> Tensor:
 
 def _jitter(images: Tensor, amounts: dict[str, Tensor]) -> Tensor:
     """The four changes one after the other; every crop has its own order."""
-    changes = (("brightness", _brightness), ("contrast", _contrast), ("saturation", _saturation), ("hue", _hue))
+    changes: tuple[tuple[str, Change], ...] = (
+        ("brightness", _brightness), ("contrast", _contrast), ("saturation", _saturation), ("hue", _hue),
+    )  # fmt: skip
     orders = _ORDERS[amounts["order"].long().cpu()].to(images.device)
     for step in range(_STEPS):
         for number, (name, change) in enumerate(changes):
-            neutral = _NONE[COLUMNS.index(name)]
-            rows = (orders[:, step] == number) & (amounts[name] != neutral)
-            images = _where(rows, images, lambda some, rows, c=change, n=name: c(some, amounts[n][rows]))
+            amount = amounts[name]
+            rows = (orders[:, step] == number) & (amount != _NONE[COLUMNS.index(name)])
+            images = _where(rows, images, partial(_by_amount, change, amount))
     return images
+
+
+def _by_amount(change: Change, amount: Tensor, some: Tensor, rows: Tensor) -> Tensor:
+    return change(some, amount[rows])
 
 
 def _permutations() -> Tensor:
@@ -150,7 +158,8 @@ def _hue(images: Tensor, turns: Tensor) -> Tensor:
 def _grey(images: Tensor) -> Tensor:
     from kornia.color import rgb_to_grayscale
 
-    return rgb_to_grayscale(images).expand_as(images)
+    grey: Tensor = rgb_to_grayscale(images)
+    return grey.expand_as(images)
 
 
 def _blur(images: Tensor, sigma: Tensor) -> Tensor:

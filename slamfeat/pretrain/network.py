@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.backbones.base import Backbone
-from slamfeat.pretrain.packed import packable, run_packed
+from slamfeat.pretrain.packed import PackedBlock, packable, run_packed
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def make_teacher(student: Network) -> Network:
     """A copy without gradients, dropping and recomputing nothing."""
     teacher = copy.deepcopy(student).requires_grad_(False)
     for block in teacher.backbone.blocks:
+        assert isinstance(block, PackedBlock)  # for the type checker
         block.drop_path = 0.0
     return teacher
 
@@ -77,5 +78,6 @@ def make_teacher(student: Network) -> Network:
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Move the teacher's weights a little towards the student's: `momentum` of its own, the rest of the student's."""
-    own, new = list(teacher.parameters()), list(student.parameters())
+    own: list[Tensor] = list(teacher.parameters())
+    new: list[Tensor] = list(student.parameters())
     torch._foreach_lerp_(own, new, 1 - momentum)

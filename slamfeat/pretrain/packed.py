@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from slamfeat.backbones.base import Backbone
-from slamfeat.backbones.layers import Block, Rope
+from slamfeat.backbones.layers import Attention, Block, Rope
 
 Branch = Callable[[Tensor, "Layout"], Tensor]
 
@@ -37,7 +37,7 @@ class Layout:
         parts = torch.split(tokens, [batch * count for batch, count in self.shapes])
         return [part.view(*shape, -1) for part, shape in zip(parts, self.shapes, strict=True)]
 
-    def attend(self, attention: nn.Module, tokens: Tensor) -> Tensor:
+    def attend(self, attention: Attention, tokens: Tensor) -> Tensor:
         """(T, C) to (T, C), each crop by itself."""
         qkv = self.split(attention.qkv(tokens))
         attended = [attention.attend(part, rope).flatten(0, 1) for part, rope in zip(qkv, self.ropes, strict=True)]

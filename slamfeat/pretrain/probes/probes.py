@@ -66,7 +66,7 @@ class Probes:
     def judge(self, describe: Describe, patch: int) -> dict[str, float]:
         """Judge any description of images; see `features`."""
         images, config = self._squares(patch), self._config
-        whole = torch.cat([describe(part).whole.cpu() for part in torch.stack(images).split(config.batch)])
+        whole = torch.cat([describe(part).whole.cpu() for part in torch.split(torch.stack(images), config.batch)])
         alike = mean_cosine(whole)
         if alike > config.collapsed:
             log.warning("collapse: all images look alike to the backbone (mean cosine %.3f)", alike)
