@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from slamfeat.backbones.layers import Block, Rope
+from slamfeat.backbones.layers import Block, PatchEmbed, Rope
 from slamfeat.errors import ConfigError, InputError
 
 T = TypeVar("T")
@@ -47,6 +47,7 @@ class Backbone(nn.Module):
     blocks: nn.ModuleList
     norm: nn.LayerNorm
     mask_token: nn.Parameter
+    patch_embed: PatchEmbed
 
     def __init__(self, name: str, patch_size: int, embed_dim: int, depth: int, num_heads: int, registers: int) -> None:
         super().__init__()

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slamfeat.backbones.base import Backbone
 from slamfeat.pretrain.clusters import spherical_kmeans
 from slamfeat.pretrain.crops import GLOBAL, make_crops
 from slamfeat.pretrain.distill_networks import Scale, Student, Teacher
 from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe
 from slamfeat.pretrain.light import apply_light
 from slamfeat.pretrain.losses import dino_loss, ibot_loss
+from slamfeat.pretrain.network import whole_copy
 from slamfeat.pretrain.order import ImageOrder
 from slamfeat.pretrain.packed import CropTokens
 from slamfeat.pretrain.parameter_groups import parameter_groups
@@ -120,6 +122,15 @@ class DistillTask:
                 groups.append({"params": maps, "name": f"{name}.maps"})
         return groups
 
+    def shard_units(self) -> list[nn.Module]:
+        """Each block, then each student."""
+        return [unit for student in self._students.values() for unit in (*student.backbone.blocks, student)]
+
+    def student_backbone(self, name: str) -> Backbone:
+        """A frozen copy of a student's backbone, whole wherever its parameters are."""
+        config = next(student for student in self.recipe.students if student.name == name)
+        return whole_copy(self._students[name].backbone, config.architecture(self.recipe.crops.global_size))
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """Crops of the images behind some sample numbers."""
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
@@ -140,8 +151,8 @@ class DistillTask:
     def evaluate(self) -> dict[str, float]:
         """What the judge says of each student; `score` is the mean of theirs."""
         figures: dict[str, float] = {}
-        for name, student in self._students.items():
-            own = self._judge(student.backbone)
+        for name in self._students:
+            own = self._judge(self.student_backbone(name))
             figures |= own if len(self._students) == 1 else {f"{name}_{k}": v for k, v in own.items()}
         if "score" not in figures:
             figures["score"] = float(np.mean([figures[f"{name}_score"] for name in self._students]))

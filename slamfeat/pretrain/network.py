@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.backbones.base import Backbone
+from slamfeat.backbones.registry import Architecture
 from slamfeat.pretrain.packed import PackedBlock, packable, run_packed
+from slamfeat.train.sharding import local, whole
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network says of a batch of crops.
+    """What a network says of a batch of crops; all sizes in one tensor, the global crops first.
 
     Attributes:
-        cls: (B_i, C) class tokens of each size of crops.
-        logits: (B_i, K) their scores.
-        patches: (B_0, N, C) patch tokens of the first size, the global crops.
-        masked_logits: (M, K') scores of their masked patches, image by image and row by row.
+        cls: (B, C) class tokens.
+        logits: (B, K) their scores.
+        masked_logits: (M, K') scores of the global crops' masked patches, image by image and row by row.
     """
 
-    cls: list[Tensor]
-    logits: list[Tensor]
-    patches: Tensor
+    cls: Tensor
+    logits: Tensor
     masked_logits: Tensor
 
 
@@ -59,11 +59,9 @@ class Network(nn.Module):
         """
         hidden = [masks if hide else None, *[None] * (len(crops) - 1)]
         (tokens,) = run_packed(self.backbone, crops, hidden, recompute=self._recompute and self.training)
-        cls = [one.cls for one in tokens]
-        scores = torch.split(self.dino_head(torch.cat(cls)), [len(one) for one in cls])
+        cls = torch.cat([one.cls for one in tokens])
         patch_head = self.dino_head if self.ibot_head is None else self.ibot_head
-        masked = patch_head(tokens[0].patch[masks.flatten(1)])
-        return Outputs(cls, list(scores), tokens[0].patch, masked)
+        return Outputs(cls, self.dino_head(cls), patch_head(tokens[0].patch[masks.flatten(1)]))
 
 
 def make_teacher(student: Network) -> Network:
@@ -75,9 +73,16 @@ def make_teacher(student: Network) -> Network:
     return teacher
 
 
+def whole_copy(backbone: Backbone, architecture: Architecture) -> Backbone:
+    """A frozen copy with plain blocks, whole wherever the parameters are; all processes must make it alike."""
+    device = backbone.patch_embed.proj.weight.device
+    copied = architecture.build(backbone.name).to(device)
+    copied.load_state_dict({name: whole(value) for name, value in backbone.state_dict().items()})
+    return copied.freeze()
+
+
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Move the teacher's weights a little towards the student's: `momentum` of its own, the rest of the student's."""
-    own: list[Tensor] = list(teacher.parameters())
-    new: list[Tensor] = list(student.parameters())
+    own, new = ([local(parameter) for parameter in network.parameters()] for network in (teacher, student))
     torch._foreach_lerp_(own, new, 1 - momentum)

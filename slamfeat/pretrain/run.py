@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
 from slamfeat.files import write_text
@@ -73,9 +74,9 @@ def pretrain(
         report_skipped(images, say)
         if not ended(training):
             return PretrainResult(None, training, images.skipped)
-        file = out / "backbone.safetensors"
+        file, backbone = out / "backbone.safetensors", task.teacher_backbone()
         if ranks.first:
-            _export(recipe, task, training, file)
+            _export(recipe, backbone, training, file)
             say(f"written to {file}")
         ranks.meet()
     return PretrainResult(file, training, images.skipped)
@@ -111,10 +112,9 @@ def report_skipped(images: Joined, say: Say) -> None:
         say(f"skipped {len(images.skipped)} images in all")
 
 
-def _export(recipe: PretrainRecipe, task: PretrainTask, training: TrainingResult, file: Path) -> None:
+def _export(recipe: PretrainRecipe, backbone: Backbone, training: TrainingResult, file: Path) -> None:
     notes = {
         **recipe.notes, "recipe": to_yaml(recipe), "steps": str(training.step),
         "trained": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }  # fmt: skip
-    state = task.module.teacher.backbone.state_dict()
-    save_backbone(state, recipe.architecture, file, name=recipe.model.name, notes=notes)
+    save_backbone(backbone.state_dict(), recipe.architecture, file, name=recipe.model.name, notes=notes)

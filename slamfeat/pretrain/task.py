@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.load import random_backbone
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.centring import Centring, SinkhornKnopp
@@ -17,7 +18,7 @@ from slamfeat.pretrain.head import ProjectionHead
 from slamfeat.pretrain.light import apply_light
 from slamfeat.pretrain.losses import dino_loss, ibot_loss, koleo_loss
 from slamfeat.pretrain.masking import mask_by_number
-from slamfeat.pretrain.network import Network, Outputs, follow, make_teacher
+from slamfeat.pretrain.network import Network, Outputs, follow, make_teacher, whole_copy
 from slamfeat.pretrain.order import ImageOrder
 from slamfeat.pretrain.parameter_groups import LAST_LAYER, parameter_groups
 from slamfeat.pretrain.recipe import PretrainRecipe, TeacherConfig
@@ -108,6 +109,11 @@ class PretrainTask:
                 group["from_step"] = rates.last_layer_from
         return groups
 
+    def shard_units(self) -> list[nn.Module]:
+        """Each block, then each network."""
+        networks = (self.module.student, self.module.teacher)
+        return [unit for network in networks for unit in (*network.backbone.blocks, network)]
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """Crops and masks of the images behind some sample numbers."""
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
@@ -135,7 +141,11 @@ class PretrainTask:
 
     def evaluate(self) -> dict[str, float]:
         """What the judge says of the teacher's backbone."""
-        return self._judge(self.module.teacher.backbone)
+        return self._judge(self.teacher_backbone())
+
+    def teacher_backbone(self) -> Backbone:
+        """A frozen copy of the teacher's backbone, whole wherever its parameters are."""
+        return whole_copy(self.module.teacher.backbone, self.recipe.architecture)
 
     def _crops(self, batch: Batch) -> list[Tensor]:
         """Global and local crops, lit and normalised."""
@@ -148,21 +158,22 @@ class PretrainTask:
         """Targets of global crops (2B, K) and of masked patches (M, K')."""
         temperature = float(self._temperature[min(int(self.module.step), len(self._temperature) - 1)])
         said: Outputs = self.module.teacher([crops], masks, hide=False)
-        dino = self.module.dino_targets(said.logits[0], temperature)
+        dino = self.module.dino_targets(said.logits, temperature)
         return dino, self.module.ibot_targets(said.masked_logits, temperature)
 
     def _parts(self, said: Outputs, dino_targets: Tensor, ibot_targets: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        weights, views = self.recipe.objective, _views
+        weights = self.recipe.objective
         parts: dict[str, Tensor] = {}
+        seen = len(masks)  # global crops
         if weights.dino:
-            count = len(said.logits[0]) // GLOBAL
-            local = views(said.logits[1], count) if len(said.logits) > 1 else None
-            of_views = views(said.logits[0], count), local, views(dino_targets, count)
+            count = seen // GLOBAL
+            local = _views(said.logits[seen:], count) if len(said.logits) > seen else None
+            of_views = _views(said.logits[:seen], count), local, _views(dino_targets, count)
             parts["dino"] = dino_loss(*of_views, temperature=weights.temperature).loss
         if weights.ibot:
             parts["ibot"] = ibot_loss(said.masked_logits, ibot_targets, masks, weights.temperature)
         if weights.koleo:
-            spread = [koleo_loss(view, weights.koleo_group) for view in said.cls[0].chunk(GLOBAL)]
+            spread = [koleo_loss(view, weights.koleo_group) for view in said.cls[:seen].chunk(GLOBAL)]
             parts["koleo"] = torch.stack(spread).sum()
         return parts
 
