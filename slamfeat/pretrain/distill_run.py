@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from slamfeat.backbones.load import parse_device, random_backbone
 from slamfeat.backbones.own import save_backbone
@@ -33,6 +32,7 @@ from slamfeat.train.distributed import Ranks, joined_ranks
 from slamfeat.train.loop import TrainingResult, train
 from slamfeat.train.rng import seed_generators
 from slamfeat.train.run_folder import RunFolder
+from slamfeat.train.weights import copy_weights, kept_weights
 
 Say = Callable[[str], None]
 
@@ -104,20 +104,18 @@ def _export(
     recipe: DistillRecipe, task: DistillTask, training: TrainingResult, out: Path, ranks: Ranks, say: Say
 ) -> dict[str, Path]:
     ranks.meet()  # the first writes the last checkpoint
-    files = {config.name: out / f"{config.name}.safetensors" for config in recipe.students}
-    if ranks.first:
-        task.module.load_state_dict(load_weights(RunFolder(out / "run").checkpoints, training.step))
-        notes = {
-            **recipe.notes, "recipe": to_yaml(recipe), "steps": str(training.step),
-            "trained": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        }  # fmt: skip
-        for config in recipe.students:
-            student: nn.Module = task.module.students[config.name]
-            assert isinstance(student, Student)  # for the type checker
-            architecture = config.architecture(recipe.crops.global_size)
-            save_backbone(
-                student.backbone.state_dict(), architecture, files[config.name], name=config.name, notes=notes
-            )
-            say(f"written to {files[config.name]}")
+    weights = load_weights(RunFolder(out / "run").checkpoints, training.step)
+    copy_weights(weights, kept_weights(task.module, task.frozen), "the run's last checkpoint")
+    notes = {
+        **recipe.notes, "recipe": to_yaml(recipe), "steps": str(training.step),
+        "trained": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }  # fmt: skip
+    files: dict[str, Path] = {}
+    for config in recipe.students:
+        name, architecture = config.name, config.architecture(recipe.crops.global_size)
+        backbone, files[name] = task.student_backbone(name), out / f"{name}.safetensors"
+        if ranks.first:
+            save_backbone(backbone.state_dict(), architecture, files[name], name=name, notes=notes)
+            say(f"written to {files[name]}")
     ranks.meet()
     return files
