@@ -107,9 +107,9 @@ def test_light_is_by_the_usual_formulas(photo: np.ndarray) -> None:
 def test_every_crop_has_its_own_order(photo: np.ndarray) -> None:
     """Where brightness cuts off, contrast before it is another picture; both orders occur among the 24."""
     rows = torch.cat([light(brightness=4.0, contrast=0.6, order=order) for order in range(24)])
-    crop = torch.from_numpy(photo[:64, :64]).permute(2, 0, 1)[None].expand(24, -1, -1, -1)
+    crop = torch.from_numpy(photo[-64:, -64:]).permute(2, 0, 1)[None].expand(24, -1, -1, -1)
     found = apply_light(crop, rows)
-    image = torch.from_numpy(photo[:64, :64] / 255.0).permute(2, 0, 1).float()
+    image = torch.from_numpy(photo[-64:, -64:] / 255.0).permute(2, 0, 1).float()
 
     def contrast(x: torch.Tensor) -> torch.Tensor:
         return (0.6 * x + 0.4 * float(grey(x.permute(1, 2, 0).numpy()).mean())).clamp(0, 1)
@@ -138,8 +138,8 @@ def test_light_is_drawn_as_often_as_asked() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"global_scale": [0.5, 0.2]}, "global_scale"), ({"local_count": -1}, "local_count"), ({"aspect": 0.5}, "aspect"),
-        ({"flip": 2.0}, "flip"),
+        ({"global_scale": [0.5, 0.2]}, "global_scale"), ({"local_count": -1}, "local_count"),
+        ({"aspect": 0.5}, "aspect"), ({"flip": 2.0}, "flip"),
     ],
 )  # fmt: skip
 def test_settings_that_are_none(wrong: dict[str, object], said: str) -> None:
