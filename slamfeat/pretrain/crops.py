@@ -67,7 +67,7 @@ class CropConfig:
 
 
 def make_crops(
-    images: Sequence[Image], config: CropConfig, generators: Sequence[np.random.Generator]
+    images: Sequence[Image], config: CropConfig, generators: Sequence[np.random.Generator], larger: int = 0
 ) -> dict[str, Tensor]:
     """Windows of a batch of B images.
 
@@ -75,23 +75,27 @@ def make_crops(
         images: (H, W, 3) uint8 RGB each.
         config: see the class.
         generators: one an image, from which all is drawn that concerns it.
+        larger: global windows are also given at so many times their size; 0 for not at all.
 
     Returns:
         "global": (2B, 3, S, S) uint8, the first view of every image and then the second; "local": (L*B, 3, s, s), in
-        the same order; "global_light", "local_light": (2B, D) and (L*B, D), see `light.draw_light`.
+        the same order; "global_light", "local_light": (2B, D) and (L*B, D), see `light.draw_light`; "large": the global
+        windows once more.
     """
-    views: dict[str, list[list[Tensor]]] = {"global": [], "local": []}
-    lights: dict[str, list[list[NDArray[np.float32]]]] = {"global": [], "local": []}
-    for image, rng in zip(images, generators, strict=True):
-        for kind, count in (("global", GLOBAL), ("local", config.local_count)):
-            views[kind].append([_crop(image, config, kind, rng) for _ in range(count)])
-            lights[kind].append([draw_light(config.light, kind, place, rng) for place in range(count)])
     batch: dict[str, Tensor] = {}
-    for kind, crops in views.items():
-        if crops and crops[0]:
-            batch[kind] = torch.stack([crop for view in zip(*crops, strict=True) for crop in view])
-            rows = [row for view in zip(*lights[kind], strict=True) for row in view]
-            batch[f"{kind}_light"] = torch.from_numpy(np.stack(rows))
+    for kind, count in (("global", GLOBAL), ("local", config.local_count)):
+        windows: list[list[_Window]] = [[] for _ in range(count)]
+        lights: list[NDArray[np.float32]] = []
+        for view in range(count):
+            for image, rng in zip(images, generators, strict=True):
+                windows[view].append(_draw(image, config, kind, rng))
+                lights.append(draw_light(config.light, kind, view, rng))
+        for name, size in ((kind, getattr(config, f"{kind}_size")), ("large", larger * config.global_size)):
+            if count and size and (name == kind or kind == "global"):
+                cut = [_cut(i, w, size) for of_view in windows for i, w in zip(images, of_view, strict=True)]
+                batch[name] = torch.stack(cut)
+        if count:
+            batch[f"{kind}_light"] = torch.from_numpy(np.stack(lights))
     return batch
 
 
@@ -114,10 +118,23 @@ def draw_window(
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def _crop(image: Image, config: CropConfig, kind: str, rng: np.random.Generator) -> Tensor:
-    """One window, (3, s, s) uint8."""
-    size, scale = getattr(config, f"{kind}_size"), getattr(config, f"{kind}_scale")
-    x, y, w, h = draw_window((image.shape[1], image.shape[0]), scale, config.aspect, rng)
-    window = torch.from_numpy(np.ascontiguousarray(image[y : y + h, x : x + w])).permute(2, 0, 1)[None]
-    crop = F.interpolate(window, (size, size), mode="bicubic", antialias=True, align_corners=False)[0]
-    return crop.flip(-1) if rng.random() < config.flip else crop
+@dataclass(frozen=True)
+class _Window:
+    """Where a crop is, and whether it is mirrored."""
+
+    box: tuple[int, ...]
+    flipped: bool
+
+
+def _draw(image: Image, config: CropConfig, kind: str, rng: np.random.Generator) -> _Window:
+    size = (image.shape[1], image.shape[0])
+    box = draw_window(size, getattr(config, f"{kind}_scale"), config.aspect, rng)
+    return _Window(box, bool(rng.random() < config.flip))
+
+
+def _cut(image: Image, window: _Window, size: int) -> Tensor:
+    """(3, size, size) uint8."""
+    x, y, w, h = window.box
+    part = torch.from_numpy(np.ascontiguousarray(image[y : y + h, x : x + w])).permute(2, 0, 1)[None]
+    crop = F.interpolate(part, (size, size), mode="bicubic", antialias=True, align_corners=False)[0]
+    return crop.flip(-1) if window.flipped else crop

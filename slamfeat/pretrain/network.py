@@ -23,11 +23,13 @@ class Outputs:
         cls: (B, C) class tokens.
         logits: (B, K) their scores.
         masked_logits: (M, K') scores of the global crops' masked patches, image by image and row by row.
+        patches: (B_0, N, C) all patches of the global crops.
     """
 
     cls: Tensor
     logits: Tensor
     masked_logits: Tensor
+    patches: Tensor
 
 
 class Network(nn.Module):
@@ -61,7 +63,8 @@ class Network(nn.Module):
         (tokens,) = run_packed(self.backbone, crops, hidden, recompute=self._recompute and self.training)
         cls = torch.cat([one.cls for one in tokens])
         patch_head = self.dino_head if self.ibot_head is None else self.ibot_head
-        return Outputs(cls, self.dino_head(cls), patch_head(tokens[0].patch[masks.flatten(1)]))
+        patches = tokens[0].patch.contiguous()
+        return Outputs(cls, self.dino_head(cls), patch_head(patches[masks.flatten(1)]), patches)
 
 
 def make_teacher(student: Network) -> Network:

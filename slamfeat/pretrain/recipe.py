@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from slamfeat.backbones.layers import Ffn
 from slamfeat.backbones.registry import Architecture, find_entry
@@ -10,6 +11,7 @@ from slamfeat.backbones.vit import PositionMode
 from slamfeat.errors import ConfigError
 from slamfeat.pretrain.crops import CropConfig
 from slamfeat.pretrain.head import HeadConfig
+from slamfeat.pretrain.losses import Negatives
 from slamfeat.pretrain.masking import MaskConfig
 from slamfeat.pretrain.probes import ProbeConfig
 from slamfeat.train.config import LoopConfig
@@ -26,9 +28,11 @@ class ModelConfig:
         like: a published backbone whose architecture it has; empty for the fields below.
         embed_dim, depth, num_heads, patch_size, registers, ffn, ffn_ratio: see `Architecture`.
         position: "offset" or "antialias" (learned positions), or "rope".
-        grid: side of the stored position embedding in patches; 0 for that of the global crops.
+        grid: side of the stored position embedding in patches; 0 for that of the global crops. Other sizes of crops are
+            interpolated from it.
         layer_scale: initial value of the layer scales.
         drop_path: share of the crops that a residual leaves out in training.
+        rope_jitter: with "rope", most that coordinates are stretched or shrunk in training, as a factor; 1 for none.
         recompute: activations inside blocks are computed again for the gradient, for less memory.
     """
 
@@ -45,6 +49,7 @@ class ModelConfig:
     grid: int = 0
     layer_scale: float = 1e-5
     drop_path: float = 0.0
+    rope_jitter: float = 1.0
     recompute: bool = False
 
     def __post_init__(self) -> None:
@@ -56,6 +61,8 @@ class ModelConfig:
             raise ConfigError(f"model: ffn is one of mlp, swiglu_fused, swiglu, not '{self.ffn}'")
         if not 0 <= self.drop_path < 1 or min(self.patch_size, self.grid + 1, self.registers + 1) < 1:
             raise ConfigError("model: 0 <= drop_path < 1, patch_size >= 1, grid >= 0 and registers >= 0 are needed")
+        if self.rope_jitter < 1:
+            raise ConfigError(f"model: rope_jitter is a factor of at least 1, not {self.rope_jitter}")
 
     def architecture(self, global_size: int) -> Architecture:
         """For global crops of this size.
@@ -64,9 +71,9 @@ class ModelConfig:
             ConfigError: an unknown published backbone.
         """
         if self.like:
-            from dataclasses import replace
-
-            return replace(find_entry(self.like).architecture, layer_scale=self.layer_scale)
+            published = find_entry(self.like).architecture
+            grid = self.grid or max(1, global_size // published.patch_size)
+            return replace(published, layer_scale=self.layer_scale, grid=grid)
         position: PositionMode | str = self.position
         ffn: Ffn | str = self.ffn
         grid = self.grid or max(1, global_size // self.patch_size)
@@ -129,7 +136,7 @@ class ObjectiveConfig:
     """What the student is told.
 
     Attributes:
-        dino, ibot, koleo: weights; 0 leaves a part out.
+        dino, ibot, koleo, gram: weights; 0 leaves a part out.
         temperature: of the student's softmax.
         koleo_group: images that have their neighbours among themselves; 0 for a process's whole batch.
         separate_heads: whether patches have a head of their own.
@@ -138,15 +145,48 @@ class ObjectiveConfig:
     dino: float = 1.0
     ibot: float = 1.0
     koleo: float = 0.1
+    gram: float = 0.0
     temperature: float = 0.1
     koleo_group: int = 0
     separate_heads: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.dino, self.ibot, self.koleo) < 0 or max(self.dino, self.ibot) <= 0:
+        if min(self.dino, self.ibot, self.koleo, self.gram) < 0 or max(self.dino, self.ibot) <= 0:
             raise ConfigError("objective: weights must not be negative, and dino or ibot above 0")
         if self.temperature <= 0 or self.koleo_group < 0:
             raise ConfigError("objective: temperature > 0 and koleo_group >= 0 are needed")
+
+
+@dataclass
+class GramConfig:
+    """Gram anchoring (DINOv3, arXiv 2508.10104, Sec. 4.2): patches stay as alike as they were to an earlier teacher.
+
+    Attributes:
+        from_step: from which it counts; the teacher as it is then becomes the Gram teacher.
+        refresh: steps after which the Gram teacher is renewed; 0 for never.
+        most: renewals, at most.
+        scale: how many times larger the Gram teacher sees the global crops; its patches are averaged back.
+        negatives: see `slamfeat.pretrain.losses.gram_loss`.
+    """
+
+    from_step: int = 0
+    refresh: int = 0
+    most: int = 3
+    scale: int = 1
+    negatives: str = "keep"
+
+    def __post_init__(self) -> None:
+        if min(self.from_step, self.refresh, self.most) < 0 or self.scale < 1:
+            raise ConfigError("gram: from_step, refresh and most of at least 0 and scale of at least 1 are needed")
+        if self.negatives not in get_args(Negatives):
+            raise ConfigError(f"gram: negatives is one of {', '.join(get_args(Negatives))}, not '{self.negatives}'")
+
+    def renewed(self, step: int) -> bool:
+        """Whether the teacher after this step becomes the Gram teacher."""
+        since = step - self.from_step
+        if since <= 0:
+            return since == 0
+        return bool(self.refresh) and since % self.refresh == 0 and since // self.refresh <= self.most
 
 
 @dataclass
@@ -169,8 +209,10 @@ class PretrainRecipe:
     """A backbone from images alone.
 
     Attributes:
-        model, data, crops, masks, dino_head, ibot_head, teacher, objective, rates, probes, loop: see their classes.
+        model, data, crops, masks, dino_head, ibot_head, teacher, objective, gram, rates, probes, loop: see their
+            classes.
         init: weights to begin with: a backbone's name or file; empty for none.
+        start: folder of a pretraining to begin with: student, teacher and heads; for a phase at another size of crops.
         notes: for the file's metadata, such as the images' licence.
     """
 
@@ -182,16 +224,20 @@ class PretrainRecipe:
     ibot_head: HeadConfig = field(default_factory=HeadConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    gram: GramConfig = field(default_factory=GramConfig)
     rates: RatesConfig = field(default_factory=RatesConfig)
     probes: ProbeConfig = field(default_factory=ProbeConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(unit="images", batch=64, clip=3.0, weight_decay=0.04))
     init: str = ""
+    start: str = ""
     notes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.crops.check_patch(self.architecture.patch_size)
         if self.objective.koleo and self.loop.batch < 2:
             raise ConfigError("objective: KoLeo needs a batch of two images or more; raise loop.batch, or koleo=0")
+        if self.init and self.start:
+            raise ConfigError("init gives a backbone and start a whole pretraining to begin with; choose one of them")
 
     @property
     def architecture(self) -> Architecture:

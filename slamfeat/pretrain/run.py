@@ -86,6 +86,8 @@ def make_task(recipe: PretrainRecipe, images: Joined, numbers: list[int], held_o
     """The task of a recipe, with weights from its seed; errors as of `pretrain`."""
     seed_generators(recipe.loop.seed)
     module = SelfDistillation(build_student(recipe), recipe)
+    if recipe.start:
+        module.begin_with(Path(recipe.start).expanduser() / "run")
     return PretrainTask(recipe, module, images, numbers, Probes(recipe.probes, images, held_out))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.load import random_backbone
+from slamfeat.backbones.vit_rope import RopeVisionTransformer
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.centring import Centring, SinkhornKnopp
 from slamfeat.pretrain.crops import GLOBAL, make_crops
+from slamfeat.pretrain.gram import GramTeacher
 from slamfeat.pretrain.head import ProjectionHead
 from slamfeat.pretrain.light import apply_light
 from slamfeat.pretrain.losses import dino_loss, ibot_loss, koleo_loss
@@ -24,7 +27,9 @@ from slamfeat.pretrain.parameter_groups import LAST_LAYER, parameter_groups
 from slamfeat.pretrain.recipe import PretrainRecipe, TeacherConfig
 from slamfeat.pretrain.schedules import ramp, warmup_cosine
 from slamfeat.pretrain.sources import Joined
+from slamfeat.train.loop import read_init
 from slamfeat.train.task import Batch
+from slamfeat.train.weights import copy_weights, kept_weights
 
 Judge = Callable[[nn.Module], dict[str, float]]
 
@@ -35,6 +40,7 @@ class SelfDistillation(nn.Module):
     Attributes:
         student, teacher: networks of one kind.
         dino_targets, ibot_targets: what makes probabilities of the teacher's scores.
+        gram: the Gram teacher; None where the recipe has none.
         step: steps made, for schedules that a resumed run must find where they stood.
     """
 
@@ -47,12 +53,31 @@ class SelfDistillation(nn.Module):
         patch_head = student.dino_head if student.ibot_head is None else student.ibot_head
         self.dino_targets = _targets(recipe.teacher, student.dino_head)
         self.ibot_targets = _targets(recipe.teacher, patch_head)
+        self.gram = GramTeacher(self.teacher.backbone, recipe.gram) if recipe.objective.gram else None
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
+    def begin_with(self, start: Path) -> None:
+        """Take student, teacher and heads from another pretraining; the Gram teacher begins as its teacher.
+
+        Args:
+            start: folder of its run, whose best weights are taken.
+
+        Raises:
+            InputError, WeightsError: no run there, or of other networks.
+        """
+        weights = {name: value for name, value in read_init(start).items() if not name.startswith("gram.")}
+        own = {name: value for name, value in kept_weights(self, ()).items() if not name.startswith("gram.")}
+        copy_weights(weights, own, str(start))
+        self.step.zero_()
+        if self.gram is not None:
+            follow(self.gram.backbone, self.teacher.backbone, 0.0)
+
     def train(self, mode: bool = True) -> SelfDistillation:
-        """Set the mode of all but the teacher, which never drops anything."""
+        """Set the mode of all but the teachers, which never drop anything."""
         super().train(mode)
         self.teacher.eval()
+        if self.gram is not None:
+            self.gram.eval()
         return self
 
 
@@ -63,6 +88,8 @@ def build_student(recipe: PretrainRecipe) -> Network:
         ConfigError, WeightsError: `recipe.init` is not such a backbone.
     """
     backbone = random_backbone(recipe.architecture, recipe.model.name)
+    if isinstance(backbone, RopeVisionTransformer):
+        backbone.jitter = recipe.model.rope_jitter
     if recipe.init:
         start, _ = load_pretrained(recipe.init, torch.device("cpu"))
         backbone.load_state_dict(start.state_dict())
@@ -111,14 +138,17 @@ class PretrainTask:
 
     def shard_units(self) -> list[nn.Module]:
         """Each block, then each network."""
-        networks = (self.module.student, self.module.teacher)
+        networks: list[Network | GramTeacher] = [self.module.student, self.module.teacher]
+        if self.module.gram is not None:
+            networks.append(self.module.gram)
         return [unit for network in networks for unit in (*network.backbone.blocks, network)]
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Crops and masks of the images behind some sample numbers."""
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
         images = [self.images.read_or_next(self._order.image(index)) for index in indices]
-        batch = make_crops(images, self.recipe.crops, generators)
+        larger = self.recipe.gram.scale if self.recipe.objective.gram else 0
+        batch = make_crops(images, self.recipe.crops, generators, larger)
         side = self.recipe.crops.global_size // self.recipe.architecture.patch_size
         masks = [
             mask_by_number(GLOBAL * index + view, (side, side), self.recipe.masks, rng)
@@ -128,16 +158,21 @@ class PretrainTask:
         return {**batch, "masks": torch.from_numpy(np.stack(masks))}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """DINO's, iBOT's and KoLeo's losses by their weights."""
+        """DINO's, iBOT's, KoLeo's and Gram's losses by their weights."""
         crops, masks = self._crops(batch), batch["masks"]
         dino_targets, ibot_targets = self._teach(crops[0], masks)
         said = self.module.student(crops, masks, hide=True)
-        return self._sum(self._parts(said, dino_targets, ibot_targets, masks))
+        parts = self._parts(said, dino_targets, ibot_targets, masks)
+        if self.module.gram is not None and int(self.module.step) >= self.recipe.gram.from_step:
+            parts["gram"] = self.module.gram.loss(said.patches, batch["large"])
+        return self._sum(parts)
 
     def after_step(self, step: int) -> None:
-        """Move the teacher."""
+        """Move the teacher, and now and then the Gram teacher."""
         follow(self.module.teacher, self.module.student, float(self._momentum[step - 1]))
         self.module.step.fill_(step)
+        if self.module.gram is not None and self.recipe.gram.renewed(step):
+            follow(self.module.gram.backbone, self.module.teacher.backbone, 0.0)
 
     def evaluate(self) -> dict[str, float]:
         """What the judge says of the teacher's backbone."""
