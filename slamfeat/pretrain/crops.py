@@ -58,8 +58,8 @@ class CropConfig:
             raise ConfigError("crops: aspect >= 1 and 0 <= flip <= 1 are needed")
 
     def check_patch(self, patch: int) -> None:
-        """Raise ConfigError unless both sizes are multiples of the backbone's patch."""
-        for name in ("global_size", "local_size"):
+        """Raise ConfigError unless the sizes are multiples of the backbone's patch."""
+        for name in ("global_size", *(("local_size",) if self.local_count else ())):
             size = getattr(self, name)
             if size % patch:
                 near = max(1, round(size / patch)) * patch

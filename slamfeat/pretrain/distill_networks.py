@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +73,22 @@ class Scale(nn.Module):
         return (tokens.float() - self.mean) / self.spread
 
 
+@dataclass(frozen=True)
+class StudentOutputs:
+    """What a student says of a batch of crops, in its teacher's terms.
+
+    Attributes:
+        patches, classes: (B_0, N, Ct) and (B_0, Ct) the teacher's scaled tokens of global crops, a taught layer each.
+        cls_logits: (B, K) scores of all crops' class tokens, the global ones first; None where there is no such loss.
+        patch_logits: (B_0 * N, K) scores of the global crops' patches, or None.
+    """
+
+    patches: list[Tensor]
+    classes: list[Tensor]
+    cls_logits: Tensor | None
+    patch_logits: Tensor | None
+
+
 class Student(nn.Module):
     """A small backbone with the maps to the teacher's space, and heads for its prototypes.
 
@@ -95,13 +112,19 @@ class Student(nn.Module):
         self.cls_head = ProjectionHead(dim, prototypes.head) if prototypes.dino else None
         self.patch_head = ProjectionHead(dim, prototypes.head) if prototypes.ibot else None
 
-    def forward(self, crops: Sequence[Tensor]) -> tuple[list[list[CropTokens]], list[CropTokens]]:
-        """Tokens of the taught layers, and of the last block, of each size of crops."""
-        last = self.backbone.depth - 1
-        said = run_packed(
-            self.backbone, crops, recompute=self._recompute and self.training, layers=[*self.layers, last]
-        )
-        return said[:-1], said[-1]
+    def forward(self, crops: Sequence[Tensor]) -> StudentOutputs:
+        """See `StudentOutputs`.
+
+        Args:
+            crops: (B_i, 3, s_i, s_i) of each size, normalised; the global ones first.
+        """
+        wanted = [*self.layers, self.backbone.depth - 1]
+        *taught, last = run_packed(self.backbone, crops, recompute=self._recompute and self.training, layers=wanted)
+        patches = [mapped(one[0].patch) for mapped, one in zip(self.patch_maps, taught, strict=True)]
+        classes = [mapped(one[0].cls) for mapped, one in zip(self.cls_maps, taught, strict=True)]
+        cls_logits = None if self.cls_head is None else self.cls_head(torch.cat([one.cls for one in last]))
+        patch_logits = None if self.patch_head is None else self.patch_head(last[0].patch.flatten(0, 1))
+        return StudentOutputs(patches, classes, cls_logits, patch_logits)
 
     @property
     def heads(self) -> list[ProjectionHead]:

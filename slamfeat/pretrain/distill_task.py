@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from slamfeat.backbones.base import Backbone
 from slamfeat.pretrain.clusters import spherical_kmeans
 from slamfeat.pretrain.crops import GLOBAL, make_crops
-from slamfeat.pretrain.distill_networks import Scale, Student, Teacher
+from slamfeat.pretrain.distill_networks import Scale, Student, StudentOutputs, Teacher
 from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe
 from slamfeat.pretrain.light import apply_light
 from slamfeat.pretrain.losses import dino_loss, ibot_loss
@@ -31,7 +31,6 @@ from slamfeat.pretrain.sources import Joined
 from slamfeat.train.task import Batch
 
 Judge = Callable[[nn.Module], dict[str, float]]
-Head = Callable[[Tensor], Tensor]
 _TOKENS_CLUSTERED = 65536
 
 
@@ -174,34 +173,35 @@ class DistillTask:
         self, student: Student, crops: list[Tensor], taught: list[CropTokens]
     ) -> dict[str, tuple[float, Tensor]]:
         """Weight and value of each loss of one student."""
-        layers, last = student(crops)
-        parts: dict[str, tuple[float, Tensor]] = {}
+        said: StudentOutputs = student(crops)
         dense, config = self.recipe.dense, self.recipe.prototypes
-        for number, tokens in enumerate(layers):
-            target, end = taught[number], f"_{number}" if len(layers) > 1 else ""
-            patches = student.patch_maps[number](tokens[0].patch), self.module.patch_scales[number](target.patch)
-            classes = student.cls_maps[number](tokens[0].cls), self.module.cls_scales[number](target.cls)
-            share = dense.weight / len(layers)
-            parts[f"patch{end}"] = share, dense_loss(*patches, dense)
-            parts[f"class{end}"] = share * dense.cls, dense_loss(*classes, dense)
-        if student.cls_head is not None:
-            parts["dino"] = config.dino, self._dino(student.cls_head, last, taught[-1])
-        if student.patch_head is not None:
-            parts["ibot"] = config.ibot, self._ibot(student.patch_head, last[0], taught[-1])
+        parts: dict[str, tuple[float, Tensor]] = {}
+        for number, (patches, classes) in enumerate(zip(said.patches, said.classes, strict=True)):
+            target, end = taught[number], f"_{number}" if len(said.patches) > 1 else ""
+            share = dense.weight / len(said.patches)
+            parts[f"patch{end}"] = share, dense_loss(patches, self.module.patch_scales[number](target.patch), dense)
+            cls_loss = dense_loss(classes, self.module.cls_scales[number](target.cls), dense)
+            parts[f"class{end}"] = share * dense.cls, cls_loss
+        if said.cls_logits is not None:
+            parts["dino"] = config.dino, self._dino(said.cls_logits, taught[-1])
+        if said.patch_logits is not None:
+            parts["ibot"] = config.ibot, self._ibot(said.patch_logits, taught[-1])
         return parts
 
-    def _dino(self, head: Head, last: list[CropTokens], taught: CropTokens) -> Tensor:
-        config, count = self.recipe.prototypes, len(taught.cls) // GLOBAL
+    def _dino(self, logits: Tensor, taught: CropTokens) -> Tensor:
+        """Class tokens across crops; logits (B, K) of all crops, the global ones first."""
+        config, seen = self.recipe.prototypes, len(taught.cls)
         targets = _scores(taught.cls, self.module.cls_centres, config.teacher_temperature)
-        logits = [head(tokens.cls).view(-1, count, self.recipe.prototypes.count) for tokens in last]
-        local = logits[1] if len(logits) > 1 else None
-        return dino_loss(logits[0], local, targets.view(GLOBAL, count, -1), config.temperature).loss
+        local = logits[seen:].view(-1, seen // GLOBAL, config.count) if len(logits) > seen else None
+        views = logits[:seen].view(GLOBAL, -1, config.count)
+        return dino_loss(views, local, targets.view(GLOBAL, -1, config.count), config.temperature).loss
 
-    def _ibot(self, head: Head, last: CropTokens, taught: CropTokens) -> Tensor:
+    def _ibot(self, logits: Tensor, taught: CropTokens) -> Tensor:
+        """All patches of the global crops; logits (B * N, K)."""
         config = self.recipe.prototypes
         targets = _scores(taught.patch.flatten(0, 1), self.module.patch_centres, config.teacher_temperature)
         everywhere = torch.ones(taught.patch.shape[:2], dtype=torch.bool, device=targets.device)
-        return ibot_loss(head(last.patch.flatten(0, 1)), targets, everywhere, config.temperature)
+        return ibot_loss(logits, targets, everywhere, config.temperature)
 
 
 def dense_loss(said: Tensor, target: Tensor, config: DenseConfig) -> Tensor:

@@ -27,7 +27,7 @@ def test_the_giant_is_the_papers() -> None:
     """Tables 16 and 17 of arXiv 2304.07193, and the released vitg14.yaml."""
     recipe = load_config(PretrainRecipe, find_recipe("vitg14", "pretrain"))
     assert recipe.architecture.embed_dim == 1536 and recipe.architecture.ffn == "swiglu_fused"
-    assert recipe.loop.lr == pytest.approx(2e-4 * (3072 / 1024) ** 0.5, rel=1e-3)
+    assert recipe.loop.lr == pytest.approx(2e-4 * (3072 / 1024) ** 0.5, rel=5e-3)
     assert (recipe.loop.steps, recipe.loop.warmup, recipe.loop.batch) == (500 * 1250, 80 * 1250, 3072)
     assert (recipe.teacher.momentum, recipe.teacher.warmup, recipe.teacher.targets) == (0.994, 30 * 1250, "sinkhorn")
     assert (recipe.crops.global_size, recipe.crops.local_size, recipe.crops.local_count) == (224, 98, 8)
