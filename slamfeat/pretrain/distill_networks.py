@@ -47,6 +47,41 @@ class Teacher:
         return [tokens for (tokens,) in said]
 
 
+class TokenSample:
+    """Class tokens, and about so many of the patches, of batches as they come.
+
+    Attributes:
+        cls: (N, C); patch: (M, C).
+    """
+
+    def __init__(self, crops: int, most: int) -> None:
+        """Of `crops` crops in all, keep about `most` patches."""
+        self._a_crop = max(1, most // crops)
+        self._cls: list[Tensor] = []
+        self._patch: list[Tensor] = []
+
+    def add(self, tokens: CropTokens) -> None:
+        """Take in a batch."""
+        count = tokens.patch.shape[1]
+        # Other places in every crop, so that all places of the grid have their share.
+        first = torch.arange(len(tokens.patch)) * 7 + len(self._cls)
+        step = max(1, count // self._a_crop)
+        places = (first[:, None] + torch.arange(min(self._a_crop, count)) * step) % count
+        rows = torch.arange(len(tokens.patch))[:, None]
+        self._cls.append(tokens.cls)
+        self._patch.append(tokens.patch[rows, places].flatten(0, 1))
+
+    @property
+    def cls(self) -> Tensor:
+        """See the class."""
+        return torch.cat(self._cls)
+
+    @property
+    def patch(self) -> Tensor:
+        """See the class."""
+        return torch.cat(self._patch)
+
+
 class Scale(nn.Module):
     """Mean and spread of each channel of the teacher's tokens, so that all channels count alike.
 

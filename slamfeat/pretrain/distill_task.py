@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from slamfeat.backbones.base import Backbone
 from slamfeat.pretrain.clusters import spherical_kmeans
 from slamfeat.pretrain.crops import GLOBAL, make_crops
-from slamfeat.pretrain.distill_networks import Scale, Student, StudentOutputs, Teacher
+from slamfeat.pretrain.distill_networks import Scale, Student, StudentOutputs, Teacher, TokenSample
 from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe
 from slamfeat.pretrain.light import apply_light
 from slamfeat.pretrain.losses import dino_loss, ibot_loss
@@ -31,7 +31,8 @@ from slamfeat.pretrain.sources import Joined
 from slamfeat.train.task import Batch
 
 Judge = Callable[[nn.Module], dict[str, float]]
-_TOKENS_CLUSTERED = 65536
+TOKENS_A_PROTOTYPE = 16
+"""Of patches, that prototypes are clusters of."""
 
 
 class Distillation(nn.Module):
@@ -43,17 +44,15 @@ class Distillation(nn.Module):
         cls_centres, patch_centres: (K, C) prototypes of the last layer's tokens.
     """
 
-    cls_centres: Tensor
-    patch_centres: Tensor
-
     def __init__(self, students: Mapping[str, Student], teacher_dim: int, layers: int, prototypes: int) -> None:
         """Measure nothing yet; see `DistillTask.measure`."""
         super().__init__()
         self.students = nn.ModuleDict(students)
         self.patch_scales = nn.ModuleList(Scale(teacher_dim) for _ in range(layers))
         self.cls_scales = nn.ModuleList(Scale(teacher_dim) for _ in range(layers))
-        self.register_buffer("cls_centres", torch.zeros(prototypes, teacher_dim))
-        self.register_buffer("patch_centres", torch.zeros(prototypes, teacher_dim))
+        # No buffers: those are put by before every step, and these are large and never change.
+        self.cls_centres = nn.Parameter(torch.zeros(prototypes, teacher_dim), requires_grad=False)
+        self.patch_centres = nn.Parameter(torch.zeros(prototypes, teacher_dim), requires_grad=False)
 
 
 class DistillTask:
@@ -90,24 +89,23 @@ class DistillTask:
     @torch.no_grad()
     def measure(self, device: torch.device) -> None:
         """Scales and prototypes of the teacher's tokens, from the first images of the run; before the first step."""
-        said: list[list[CropTokens]] = []
-        count, batch = self.recipe.prototypes.images, self.recipe.loop.batch
+        config, batch = self.recipe.prototypes, self.recipe.loop.batch
         self.teacher.backbone.to(device)
-        for first in range(0, count, batch):
-            made = self.batch(range(first, min(first + batch, count)))
-            said.append(self._teach(self._lit(made, "global").to(device)))
-        layers = [_joined([part[i] for part in said]) for i in range(len(self.teacher.layers))]
-        for scale, tokens in zip(self.module.patch_scales, layers, strict=False):
-            _scale(scale).measure(tokens.patch)
-        for scale, tokens in zip(self.module.cls_scales, layers, strict=False):
-            _scale(scale).measure(tokens.cls)
-        config = self.recipe.prototypes
+        most = TOKENS_A_PROTOTYPE * config.count
+        samples = [TokenSample(GLOBAL * config.images, most) for _ in self.teacher.layers]
+        for first in range(0, config.images, batch):
+            made = self.batch(range(first, min(first + batch, config.images)))
+            for sample, tokens in zip(samples, self._teach(self._lit(made, "global").to(device)), strict=True):
+                sample.add(tokens)
+        for number, (of_patches, of_classes) in enumerate(
+            zip(self.module.patch_scales, self.module.cls_scales, strict=True)
+        ):
+            _scale(of_patches).measure(samples[number].patch)
+            _scale(of_classes).measure(samples[number].cls)
         if config.dino:
-            self.module.cls_centres.copy_(spherical_kmeans(layers[-1].cls, config.count))
+            self.module.cls_centres.copy_(spherical_kmeans(samples[-1].cls, config.count))
         if config.ibot:
-            patches = layers[-1].patch.flatten(0, 1)
-            step = max(1, len(patches) // _TOKENS_CLUSTERED)
-            self.module.patch_centres.copy_(spherical_kmeans(patches[::step], config.count))
+            self.module.patch_centres.copy_(spherical_kmeans(samples[-1].patch, config.count))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Backbones by depth, heads and maps at the full rate."""
@@ -219,7 +217,3 @@ def _scores(tokens: Tensor, centres: Tensor, temperature: float) -> Tensor:
 def _scale(module: nn.Module) -> Scale:
     assert isinstance(module, Scale)  # for the type checker
     return module
-
-
-def _joined(parts: Sequence[CropTokens]) -> CropTokens:
-    return CropTokens(*(torch.cat([getattr(p, name) for p in parts]) for name in ("cls", "registers", "patch")))

@@ -20,7 +20,7 @@ from slamfeat.pretrain.gram import GramTeacher
 from slamfeat.pretrain.head import ProjectionHead
 from slamfeat.pretrain.light import apply_light
 from slamfeat.pretrain.losses import dino_loss, ibot_loss, koleo_loss
-from slamfeat.pretrain.masking import mask_by_number
+from slamfeat.pretrain.masking import MaskConfig, mask_by_number
 from slamfeat.pretrain.network import Network, Outputs, follow, make_teacher, whole_copy
 from slamfeat.pretrain.order import ImageOrder
 from slamfeat.pretrain.parameter_groups import LAST_LAYER, parameter_groups
@@ -150,8 +150,9 @@ class PretrainTask:
         larger = self.recipe.gram.scale if self.recipe.objective.gram else 0
         batch = make_crops(images, self.recipe.crops, generators, larger)
         side = self.recipe.crops.global_size // self.recipe.architecture.patch_size
+        config = self.recipe.masks if self.recipe.objective.ibot else MaskConfig(share=0)
         masks = [
-            mask_by_number(GLOBAL * index + view, (side, side), self.recipe.masks, rng)
+            mask_by_number(GLOBAL * index + view, (side, side), config, rng)
             for view in range(GLOBAL)
             for index, rng in zip(indices, generators, strict=True)
         ]
@@ -189,14 +190,17 @@ class PretrainTask:
             return [self.module.student.backbone.normalize(images) for images in lit]
 
     @torch.no_grad()
-    def _teach(self, crops: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Targets of global crops (2B, K) and of masked patches (M, K')."""
+    def _teach(self, crops: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Targets of global crops (2B, K) and of masked patches (M, K'), None where nothing is masked."""
         temperature = float(self._temperature[min(int(self.module.step), len(self._temperature) - 1)])
         said: Outputs = self.module.teacher([crops], masks, hide=False)
         dino = self.module.dino_targets(said.logits, temperature)
-        return dino, self.module.ibot_targets(said.masked_logits, temperature)
+        hidden = self.recipe.objective.ibot > 0
+        return dino, self.module.ibot_targets(said.masked_logits, temperature) if hidden else None
 
-    def _parts(self, said: Outputs, dino_targets: Tensor, ibot_targets: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def _parts(
+        self, said: Outputs, dino_targets: Tensor, ibot_targets: Tensor | None, masks: Tensor
+    ) -> dict[str, Tensor]:
         weights = self.recipe.objective
         parts: dict[str, Tensor] = {}
         seen = len(masks)  # global crops
@@ -205,7 +209,7 @@ class PretrainTask:
             local = _views(said.logits[seen:], count) if len(said.logits) > seen else None
             of_views = _views(said.logits[:seen], count), local, _views(dino_targets, count)
             parts["dino"] = dino_loss(*of_views, temperature=weights.temperature).loss
-        if weights.ibot:
+        if ibot_targets is not None:
             parts["ibot"] = ibot_loss(said.masked_logits, ibot_targets, masks, weights.temperature)
         if weights.koleo:
             spread = [koleo_loss(view, weights.koleo_group) for view in said.cls[:seen].chunk(GLOBAL)]
