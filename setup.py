@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 SAMPLE = Path("datasets") / "sample" / "rgbd_dataset_freiburg1_rpy_60"
 PEERS = Path("benchmarks") / "peers"
-RECIPES = Path("configs") / "train"
+RECIPES = ("train", "pretrain", "distill")
 
 
 class BuildWithCopies(build_py):
@@ -23,7 +23,8 @@ class BuildWithCopies(build_py):
             (package / "bench" / "peers").mkdir(parents=True, exist_ok=True)
             for file in PEERS.glob("[!_]*.py"):
                 shutil.copy(file, package / "bench" / "peers")
-            shutil.copytree(RECIPES, package / "train" / "recipes", dirs_exist_ok=True)
+            for verb in RECIPES:
+                shutil.copytree(Path("configs") / verb, package / "recipes" / verb, dirs_exist_ok=True)
 
 
 setup(cmdclass={"build_py": BuildWithCopies})

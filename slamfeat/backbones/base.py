@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from slamfeat.backbones.layers import Block, Rope
+from slamfeat.backbones.layers import Block, PatchEmbed, Rope
 from slamfeat.errors import ConfigError, InputError
 
 T = TypeVar("T")
@@ -46,6 +46,8 @@ class Backbone(nn.Module):
 
     blocks: nn.ModuleList
     norm: nn.LayerNorm
+    mask_token: nn.Parameter
+    patch_embed: PatchEmbed
 
     def __init__(self, name: str, patch_size: int, embed_dim: int, depth: int, num_heads: int, registers: int) -> None:
         super().__init__()
@@ -124,7 +126,7 @@ class Backbone(nn.Module):
             InputError: images of another shape.
             ConfigError: an index out of range.
         """
-        wanted = [self._block_index(layer) for layer in layers]
+        wanted = [self.block_index(layer) for layer in layers]
         return [self._to_grid(tokens, images) for tokens in self._run(images, wanted, tables)]
 
     def tables(self, rows: int, columns: int) -> tuple[Tensor, ...]:
@@ -156,16 +158,39 @@ class Backbone(nn.Module):
         """Random weights to train from."""
         raise NotImplementedError
 
-    def _embed(self, images: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Rope | None]:
-        """Images to the first block's tokens (B, N, C), and rotary tables where the architecture has them."""
+    def embed(self, images: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Rope | None]:
+        """The first block's tokens, (B, 1 + R + h*w, C), and rotary tables where the architecture has them.
+
+        Args:
+            images: as in `forward`, on the weights' device and of their type.
+            masks: (B, h, w) bool; patches that are hidden behind the mask token, as in pretraining.
+        """
+        rows, columns = (int(side) // self.patch_size for side in images.shape[-2:])
+        return self._embed(images, self.tables(rows, columns), masks)
+
+    def _embed(
+        self, images: Tensor, tables: Sequence[Tensor], masks: Tensor | None = None
+    ) -> tuple[Tensor, Rope | None]:
+        """See `embed`; `tables` are those of the images' grid."""
         raise NotImplementedError
+
+    def _hide(self, patches: Tensor, masks: Tensor | None) -> Tensor:
+        """(B, h, w, C) patch embeddings with the mask token where `masks` is true."""
+        if masks is None:
+            return patches
+        return torch.where(masks.unsqueeze(-1), self.mask_token.to(patches.dtype), patches)
 
     def _to_grid(self, tokens: Tensor, images: Tensor) -> Tensor:
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
         patches = tokens[:, 1 + self.num_registers :]
         return patches.transpose(1, 2).reshape(tokens.shape[0], self.embed_dim, rows, columns)
 
-    def _block_index(self, layer: int) -> int:
+    def block_index(self, layer: int) -> int:
+        """A block's number from 0; negative ones count from the end.
+
+        Raises:
+            ConfigError: no such block.
+        """
         if not -self.depth <= layer < self.depth:
             raise ConfigError(f"{self.name} has blocks 0..{self.depth - 1} (or -{self.depth}..-1), not {layer}")
         return layer % self.depth

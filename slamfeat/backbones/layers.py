@@ -58,14 +58,18 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, rope: Rope | None = None) -> Tensor:
         """Attend over all tokens; `rope` turns the queries and keys of the last tokens (the patches)."""
-        batch, count, dim = tokens.shape
-        qkv = self.qkv(tokens).view(batch, count, 3, self.num_heads, dim // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        out: Tensor = self.proj(self.attend(self.qkv(tokens), rope))
+        return out
+
+    def attend(self, qkv: Tensor, rope: Rope | None = None) -> Tensor:
+        """(B, N, 3C) queries, keys and values to (B, N, C), before the last projection."""
+        batch, count, width = qkv.shape
+        heads = qkv.view(batch, count, 3, self.num_heads, width // 3 // self.num_heads)
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
         if rope is not None:
             q, k = apply_rope(q, rope), apply_rope(k, rope)
         attended = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.proj(attended.transpose(1, 2).reshape(batch, count, dim))
-        return out
+        return attended.transpose(1, 2).reshape(batch, count, width // 3)
 
 
 def apply_rope(x: Tensor, rope: Rope) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from slamfeat.backbones import store
 from slamfeat.backbones.base import Backbone
-from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, to_official
+from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, read_metadata, to_official
+from slamfeat.backbones.own import architecture_in
 from slamfeat.backbones.registry import BACKBONES, Architecture, find_entry
 from slamfeat.errors import ConfigError, WeightsError
 
@@ -30,7 +31,7 @@ def load_backbone(
     """A backbone with its weights. Never touches the network.
 
     Args:
-        name: see `list_backbones`.
+        name: see `list_backbones`; or a file that says itself how its backbone is built, such as pretraining writes.
         weights: None takes the file that `slamfeat weights get NAME` has stored; a path takes that file, in official,
             Hugging Face, timm or ONNX naming, or packed (which may hold fewer blocks); "random" initialises from a
             fixed seed, for tests.
@@ -43,10 +44,12 @@ def load_backbone(
         WeightsError: no weights stored, or a file that is damaged or belongs to another architecture.
         MissingDependencyError: an ONNX file without the onnx package.
     """
-    architecture = find_entry(name).architecture
     place = parse_device(device)
+    own = weights is None and Path(name).suffix == ".safetensors"
     if weights == "random":
-        backbone = random_backbone(architecture, name)
+        backbone = random_backbone(find_entry(name).architecture, name)
+    elif own:
+        backbone = load_own(Path(name))
     elif weights is None:
         backbone = store.load_stored(name)
     else:
@@ -59,13 +62,25 @@ def load_file(name: str, path: Path) -> Backbone:
     """A backbone in fp32 on the CPU from a checkpoint file; errors as in `load_backbone`."""
     from slamfeat.backbones import packed  # here, because it is also run as `python -m`
 
-    architecture = find_entry(name).architecture
     state, metadata = read_checkpoint(path)
+    own = architecture_in(metadata, path)
+    if own is not None and metadata.get("name") != name:
+        raise WeightsError(f"{path}: holds {metadata.get('name')}, not {name}; load it with load_backbone('{path}')")
+    architecture = own or find_entry(name).architecture
     check_digest(state, metadata, path)
     if packed.is_packed(metadata):
         architecture = packed.check_metadata(metadata, name, path)
         state = packed.unpack_tensors(state)
     return build_strict(architecture, state, name, path)
+
+
+def load_own(path: Path) -> Backbone:
+    """A backbone from a file that says how it is built; errors as in `load_backbone`."""
+    metadata = read_metadata(path)
+    if architecture_in(metadata, path) is None:
+        read_checkpoint(path)  # a missing or damaged file is called that
+        raise WeightsError(f"{path}: does not say how its backbone is built; load_backbone(NAME, weights='{path}')")
+    return load_file(metadata.get("name", path.stem), path)
 
 
 def random_backbone(architecture: Architecture, name: str = "custom") -> Backbone:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, state_digest
+from slamfeat.backbones.own import KEY, architecture_in, architecture_json
 from slamfeat.backbones.registry import Architecture, find_entry
 from slamfeat.errors import ConfigError, SlamfeatError, WeightsError
 from slamfeat.files import atomic_path
@@ -26,7 +27,7 @@ _SCALE = "::scale"
 
 def pack(
     state: Mapping[str, Tensor], out: str | Path, *, name: str, depth: int | None = None, source: str = "",
-    note: str = "",
+    note: str = "", architecture: Architecture | None = None,
 ) -> Path:  # fmt: skip
     """Write a packed file.
 
@@ -36,12 +37,13 @@ def pack(
         name: registry name of the architecture.
         depth: blocks to keep, from the first; all when None. The final norm is always kept.
         source, note: carried in the metadata.
+        architecture: of a backbone of one's own; None for that of `name`.
 
     Raises:
         ConfigError: more blocks asked for than there are.
         OutputError: `out` cannot be written.
     """
-    full = find_entry(name).architecture.depth
+    full = (architecture or find_entry(name).architecture).depth
     depth = full if depth is None else depth
     if not 1 <= depth <= full:
         raise ConfigError(f"{name} has {full} blocks; --depth must be between 1 and {full}, not {depth}")
@@ -53,7 +55,7 @@ def pack(
     metadata = {
         "format": FORMAT, "name": name, "depth": str(depth), "source": source, "note": note,
         "sha256": state_digest(tensors),
-    }  # fmt: skip
+    } | ({} if architecture is None else {KEY: architecture_json(architecture)})  # fmt: skip
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata=metadata)
     return Path(out)
@@ -86,7 +88,7 @@ def check_metadata(metadata: Mapping[str, str], name: str, path: Path) -> Archit
     held, depth = metadata.get("name"), metadata.get("depth", "")
     if held != name:
         raise WeightsError(f"{path}: packed weights of {held}, but {name} was asked for; load it under that name")
-    architecture = find_entry(name).architecture
+    architecture = architecture_in(metadata, path) or find_entry(name).architecture
     if not depth.isdigit() or not 1 <= int(depth) <= architecture.depth:
         raise WeightsError(f"{path}: depth '{depth}' in its metadata is not that of a {name}; make the file again")
     return architecture.with_depth(int(depth))

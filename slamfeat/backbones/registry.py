@@ -21,7 +21,10 @@ WHEEL_NOTE = "Whether these weights equal Meta's file bit for bit could not be c
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is needed to build a backbone. `position` is "rope" for DINOv3; the others: see `vit.resize_positions`."""
+    """What is needed to build a backbone. `position` is "rope" for DINOv3; the others: see `vit.resize_positions`.
+
+    `layer_scale` is the initial value of the layer scales; 1 as the official code builds for inference.
+    """
 
     embed_dim: int
     depth: int
@@ -32,17 +35,19 @@ class Architecture:
     ffn: Ffn = "mlp"
     ffn_ratio: float = 4.0
     grid: int = 37
+    layer_scale: float = 1.0
 
     def build(self, name: str = "custom") -> Backbone:
         """The module, with torch's default initialisation and not frozen."""
         if self.position == "rope":
             return RopeVisionTransformer(
                 self.embed_dim, self.depth, self.num_heads, patch_size=self.patch_size, registers=self.registers,
-                ffn=self.ffn, ffn_ratio=self.ffn_ratio, name=name,
+                ffn=self.ffn, ffn_ratio=self.ffn_ratio, layer_scale=self.layer_scale, name=name,
             )  # fmt: skip
         return VisionTransformer(
             self.embed_dim, self.depth, self.num_heads, patch_size=self.patch_size, registers=self.registers,
-            ffn=self.ffn, ffn_ratio=self.ffn_ratio, grid=self.grid, position_mode=self.position, name=name,
+            ffn=self.ffn, ffn_ratio=self.ffn_ratio, grid=self.grid, position_mode=self.position,
+            layer_scale=self.layer_scale, name=name,
         )  # fmt: skip
 
     def with_depth(self, depth: int) -> Architecture:

@@ -63,9 +63,11 @@ class VisionTransformer(Backbone):
         resized = resize_positions(self.pos_embed, (rows, columns), self.position_mode)
         return (resized[0, 1:].reshape(rows, columns, -1).to(self.dtype),)
 
-    def _embed(self, images: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Rope | None]:
+    def _embed(
+        self, images: Tensor, tables: Sequence[Tensor], masks: Tensor | None = None
+    ) -> tuple[Tensor, Rope | None]:
         (positions,) = tables
-        patches = self.patch_embed(images).permute(0, 2, 3, 1) + positions
+        patches = self._hide(self.patch_embed(images).permute(0, 2, 3, 1), masks) + positions
         parts = [(self.cls_token + self.pos_embed[:, :1]).expand(images.shape[0], -1, -1), patches.flatten(1, 2)]
         if self.num_registers:
             parts.insert(1, self.register_tokens.expand(images.shape[0], -1, -1))

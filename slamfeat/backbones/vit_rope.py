@@ -25,11 +25,11 @@ class RopeTables(nn.Module):
         super().__init__()
         self.register_buffer("periods", rope_periods(head_dim, base))
 
-    def forward(self, rows: int, columns: int) -> Rope:
-        """Sine and cosine, each (rows*columns, head_dim) fp32."""
+    def forward(self, rows: int, columns: int, scale: float = 1.0) -> Rope:
+        """Sine and cosine, each (rows*columns, head_dim) fp32; `scale` multiplies the coordinates."""
         y, x = (((torch.arange(n, device=self.periods.device) + 0.5) / n * 2 - 1).float() for n in (rows, columns))
         centers = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).reshape(-1, 2, 1)
-        angles = (2 * math.pi * centers / self.periods).flatten(1).tile(2)
+        angles = (2 * math.pi * scale * centers / self.periods).flatten(1).tile(2)
         return angles.sin(), angles.cos()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -57,7 +57,13 @@ class RopeVisionTransformer(Backbone):
         ffn_ratio: width of the feed-forward part over `embed_dim` (before a gate's 2/3).
         layer_scale: initial value of the layer scales.
         name: for messages.
+
+    Attributes:
+        jitter: in training mode coordinates are multiplied by a factor between 1 / jitter and jitter, drawn anew every
+            time (even in its logarithm), so that other sizes of images are no surprise; 1 for none.
     """
+
+    jitter: float = 1.0
 
     def __init__(
         self, embed_dim: int, depth: int, num_heads: int, *, patch_size: int = 16, registers: int = 4,
@@ -85,13 +91,16 @@ class RopeVisionTransformer(Backbone):
 
     def tables(self, rows: int, columns: int) -> tuple[Tensor, ...]:
         """Sine and cosine of the rotary angles, each (rows, columns, C / heads), fp32 whatever the weights are."""
-        sin, cos = self.rope_embed(rows, columns)
+        scale = self.jitter ** float(torch.rand(()) * 2 - 1) if self.training and self.jitter != 1 else 1.0
+        sin, cos = self.rope_embed(rows, columns, scale)
         return sin.view(rows, columns, -1), cos.view(rows, columns, -1)
 
-    def _embed(self, images: Tensor, tables: Sequence[Tensor]) -> tuple[Tensor, Rope | None]:
+    def _embed(
+        self, images: Tensor, tables: Sequence[Tensor], masks: Tensor | None = None
+    ) -> tuple[Tensor, Rope | None]:
         sin, cos = (table.flatten(0, 1) for table in tables)
-        patches = self.patch_embed(images)
-        parts = [self.cls_token.expand(images.shape[0], -1, -1), patches.flatten(2).transpose(1, 2)]
+        patches = self._hide(self.patch_embed(images).permute(0, 2, 3, 1), masks)
+        parts = [self.cls_token.expand(images.shape[0], -1, -1), patches.flatten(1, 2)]
         if self.num_registers:
             parts.insert(1, self.storage_tokens.expand(images.shape[0], -1, -1))
         return torch.cat(parts, dim=1), (sin, cos)

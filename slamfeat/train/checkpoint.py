@@ -3,6 +3,7 @@
   step-00000040.safetensors      the trained weights
   step-00000040.ema.safetensors  their running average, where there is one
   step-00000040.pt               the rest of what a resumed run needs: optimizer and generators, loaded weights_only
+  step-00000040.rank-0.pt        where parameters are sharded, the optimizer's part of each process
   step-00000040.json             figures, and checksums of the others
 
 Each file is written atomically and the .json last: without it the others do not count. No file is ever replaced by
@@ -72,8 +73,13 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, parts: Mapping[str, str] | None = None) -> Path:
     """Write a checkpoint; returns its .json.
+
+    Args:
+        folder: of the checkpoints.
+        checkpoint: all tensors whole.
+        parts: what `save_part` gave in each process.
 
     Raises:
         OutputError: no room, or the folder cannot be written.
@@ -85,9 +91,38 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     for suffix, content in contents.items():
         with atomic_path(f"{stem}{suffix}") as temporary:
             temporary.write_bytes(content)
-    checksums = {suffix: hashlib.sha256(content).hexdigest() for suffix, content in contents.items()}
+    checksums = {suffix: hashlib.sha256(content).hexdigest() for suffix, content in contents.items()} | dict(
+        parts or {}
+    )
     facts = {"format": FORMAT, **asdict(checkpoint.facts), "sha256": checksums}
     return write_text(f"{stem}{_FACTS}", json.dumps(facts, indent=1) + "\n")
+
+
+def save_part(folder: Path, step: int, rank: int, state: Mapping[str, Any]) -> tuple[str, str]:
+    """Write one process's part of a checkpoint, before the checkpoint itself; returns its ending and checksum.
+
+    Raises:
+        OutputError: no room, or the folder cannot be written.
+    """
+    suffix, content = f".rank-{rank}{_STATE}", torch_bytes(dict(state))
+    with atomic_path(f"{_stem(folder, step)}{suffix}") as temporary:
+        temporary.write_bytes(content)
+    return suffix, hashlib.sha256(content).hexdigest()
+
+
+def load_part(folder: Path, step: int, rank: int) -> dict[str, Any]:
+    """What `save_part` wrote.
+
+    Raises:
+        WeightsError: absent or damaged; the message names the file.
+    """
+    stem, suffix = _stem(folder, step), f".rank-{rank}{_STATE}"
+    _, checksums = _read_facts(stem)
+    content = _read_checked(Path(f"{stem}{suffix}"), checksums.get(suffix, ""))
+    try:
+        return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise WeightsError(f"{stem}{suffix}: not a checkpoint of this version of slamfeat ({error})") from error
 
 
 def load_checkpoint(folder: Path, step: int) -> Checkpoint:
@@ -98,7 +133,8 @@ def load_checkpoint(folder: Path, step: int) -> Checkpoint:
     """
     stem = _stem(folder, step)
     facts, checksums = _read_facts(stem)
-    contents = {suffix: _read_checked(Path(f"{stem}{suffix}"), checksum) for suffix, checksum in checksums.items()}
+    whole = {suffix: checksum for suffix, checksum in checksums.items() if not suffix.startswith(".rank-")}
+    contents = {suffix: _read_checked(Path(f"{stem}{suffix}"), checksum) for suffix, checksum in whole.items()}
     try:
         average = contents.get(_AVERAGE)
         return Checkpoint(
@@ -176,6 +212,8 @@ def remove_checkpoints(folder: Path, steps: list[int]) -> None:
     for step in steps:
         for suffix in (_FACTS, _WEIGHTS, _AVERAGE, _STATE):  # in this order: without the first the rest do not count
             Path(f"{_stem(folder, step)}{suffix}").unlink(missing_ok=True)
+        for part in folder.glob(f"{_stem(folder, step).name}.rank-*{_STATE}"):
+            part.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

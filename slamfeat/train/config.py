@@ -25,6 +25,8 @@ class LoopConfig:
         clip: largest norm of the gradient; 0 for any.
         ema: decay of the average of the weights that is evaluated and exported; 0 for none.
         precision: of the loss: "fp32", or "bf16" by autocast. Weights are float32.
+        shard: share parameters and optimizer state out among torchrun's processes (FSDP2), for models that one device
+            cannot hold; else each has all, and gradients are averaged.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" for CUDA where there is some. Under torchrun plain "cuda" is
             each process's own.
         seed: of the order of samples and of the global generators.
@@ -55,6 +57,7 @@ class LoopConfig:
     clip: float = 1.0
     ema: float = 0.0
     precision: str = "fp32"
+    shard: bool = False
     device: str = "auto"
     seed: int = 0
     overfit: bool = False

@@ -22,6 +22,7 @@ from slamfeat.train.order import SampleOrder
 from slamfeat.train.rng import seed_generators
 from slamfeat.train.run_folder import RunFolder, find_start, lay_out, run_weights
 from slamfeat.train.session import Session
+from slamfeat.train.sharding import shard
 from slamfeat.train.task import Task
 from slamfeat.train.weights import Weights, check_frozen, copy_weights, kept_weights
 
@@ -127,6 +128,8 @@ def _session(
     if init is not None and start is None:
         copy_weights(read_init(init), weights, str(init))
     ranks.same_everywhere(weights.values())
+    if config.shard:
+        shard(task, ranks)
     seed_generators(config.seed + ranks.rank)
     session = Session(task, config, ranks, folder)
     if start is not None:

@@ -10,14 +10,18 @@ from slamfeat.errors import ConfigError
 _PACKAGE = Path(__file__).parent.parent
 
 
-def recipes_folder() -> Path:
-    """Inside an installed package, or in a source checkout."""
-    packed = _PACKAGE / "train" / "recipes"
-    return packed if packed.is_dir() else _PACKAGE.parent / "configs" / "train"
+def recipes_folder(verb: str = "train") -> Path:
+    """Of a verb ("train", "pretrain"), inside an installed package or in a source checkout."""
+    packed = _PACKAGE / "recipes" / verb
+    return packed if packed.is_dir() else _PACKAGE.parent / "configs" / verb
 
 
-def find_recipe(name_or_path: str) -> Path:
+def find_recipe(name_or_path: str, verb: str = "train") -> Path:
     """A recipe's file by its name or path.
+
+    Args:
+        name_or_path: a name of the verb's recipes, or a YAML file.
+        verb: see `recipes_folder`.
 
     Raises:
         ConfigError: unknown, with the closest name.
@@ -27,7 +31,7 @@ def find_recipe(name_or_path: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"no recipe {path}; check the path")
         return path
-    known = {file.stem: file for file in sorted(recipes_folder().glob("*.yaml"))}
+    known = {file.stem: file for file in sorted(recipes_folder(verb).glob("*.yaml"))}
     if name_or_path in known:
         return known[name_or_path]
     close = difflib.get_close_matches(name_or_path, known, n=1)

@@ -45,9 +45,10 @@ class Schedule:
         )
 
     def apply(self, optimizer: Optimizer, step: int) -> float:
-        """Set all groups for step `step`, each by its own `lr_scale` and `weight_decay`; returns the rate."""
+        """Set all groups for a step, each by its `lr_scale`, `from_step` and `weight_decay`; returns the rate."""
         for group in optimizer.param_groups:
-            group["lr"] = float(self.lr[step]) * group["lr_scale"]
+            moves = step >= group.get("from_step", 0)
+            group["lr"] = float(self.lr[step]) * group["lr_scale"] if moves else 0.0
             own = group["own_weight_decay"]
             group["weight_decay"] = float(self.weight_decay[step]) if own is None else own
         return float(self.lr[step])

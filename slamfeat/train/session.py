@@ -10,7 +10,15 @@ from typing import Any, NoReturn
 
 from slamfeat.errors import ConfigError, TrainingError, WeightsError
 from slamfeat.files import atomic_path
-from slamfeat.train.checkpoint import Checkpoint, Facts, prune_checkpoints, save_checkpoint, torch_bytes
+from slamfeat.train.checkpoint import (
+    Checkpoint,
+    Facts,
+    load_part,
+    prune_checkpoints,
+    save_checkpoint,
+    save_part,
+    torch_bytes,
+)
 from slamfeat.train.config import LoopConfig
 from slamfeat.train.distributed import Ranks
 from slamfeat.train.loader import Loaded
@@ -18,6 +26,7 @@ from slamfeat.train.log import TrainingLog
 from slamfeat.train.meter import Meter
 from slamfeat.train.rng import generator_states, generators_untouched, restore_generators
 from slamfeat.train.run_folder import RunFolder
+from slamfeat.train.sharding import joined_part, own_part, whole
 from slamfeat.train.stepper import NonFiniteStep, Stepper
 from slamfeat.train.task import Task
 from slamfeat.train.weights import WeightAverage, Weights, copy_weights, kept_weights
@@ -58,7 +67,7 @@ class Session:
         if self._average is not None:
             copy_weights(checkpoint.average or {}, self._average.average, what)
         try:
-            self._stepper.optimizer.load_state_dict(checkpoint.state["optimizer"])
+            self._stepper.optimizer.load_state_dict(self._optimizer_of(checkpoint))
             restore_generators(checkpoint.state["generators"][self._ranks.rank])
         except (KeyError, ValueError, IndexError) as error:
             raise WeightsError(f"{what}: its optimizer does not fit this task ({error})") from error
@@ -150,17 +159,31 @@ class Session:
     def _save(self) -> None:
         if self._saved == self.step:
             return
-        generators = self._ranks.gather(generator_states())
+        folder, optimizer = self._folder.checkpoints, self._stepper.optimizer.state_dict()
+        state: dict[str, Any] = {"generators": self._ranks.gather(generator_states())}
+        weights, average = self._weights(), None if self._average is None else self._average.average
+        parts: list[tuple[str, str]] = []
+        if self._config.shard:
+            parts = self._ranks.gather(save_part(folder, self.step, self._ranks.rank, own_part(optimizer)))
+            weights = {name: whole(value) for name, value in weights.items()}
+            average = None if average is None else {name: whole(value) for name, value in average.items()}
+        else:
+            state["optimizer"] = optimizer
         self._saved = self.step
         if not self._ranks.first:
             return
         facts = Facts(
             self.step, self.best_step, self.best_score, self.stale, self._elapsed, self._ranks.world, self._task.size
         )
-        state = {"optimizer": self._stepper.optimizer.state_dict(), "generators": generators}
-        average = None if self._average is None else self._average.average
-        save_checkpoint(self._folder.checkpoints, Checkpoint(facts, self._weights(), average, state))
+        save_checkpoint(folder, Checkpoint(facts, weights, average, state), dict(parts))
         prune_checkpoints(self._folder.checkpoints, self._config.keep, self.best_step, self._config.keep_every)
+
+    def _optimizer_of(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Its state dict, or this process's part of it."""
+        if not self._config.shard:
+            return dict(checkpoint.state["optimizer"])
+        part = load_part(self._folder.checkpoints, checkpoint.facts.step, self._ranks.rank)
+        return joined_part(part, self._stepper.optimizer)
 
     def _fail(self, failure: NonFiniteStep, log: TrainingLog | None) -> NoReturn:
         """Keep what is needed to look into it, and say so in all processes.

@@ -15,6 +15,7 @@ from slamfeat.train.loader import Loaded
 from slamfeat.train.meter import Meter
 from slamfeat.train.rng import generator_states, restore_generators
 from slamfeat.train.schedule import Schedule
+from slamfeat.train.sharding import whole
 from slamfeat.train.task import StepHook, Task
 
 
@@ -65,8 +66,9 @@ class Stepper:
         if self._ranks.any(broken)[0]:
             self._put_back(before)
             raise NonFiniteStep("loss", used[-1:] if broken else [])
-        self._ranks.average_gradients(self._parameters)
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._config.clip or math.inf))
+        if not self._config.shard:  # what is sharded comes averaged
+            self._ranks.average_gradients(self._parameters)
+        norm = float(whole(nn.utils.clip_grad_norm_(self._parameters, self._config.clip or math.inf)))
         if not math.isfinite(norm):
             self._put_back(before)
             raise NonFiniteStep("gradient", used)

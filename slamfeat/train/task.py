@@ -29,7 +29,7 @@ class Task(Protocol):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimizer moves. Keys: `params`; optional `lr_scale` (share of the schedule's rate),
-        `weight_decay` (instead of the schedule's), `name`."""
+        `weight_decay` (instead of the schedule's), `from_step` (before which it stands still), `name`."""
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The samples of these numbers as tensors on the CPU; the same for the same numbers.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.errors import ConfigError, WeightsError
+from slamfeat.train.sharding import fill
 
 Weights = dict[str, Tensor]
 
@@ -47,7 +48,7 @@ def copy_weights(source: Mapping[str, Tensor], target: Weights, what: str) -> No
     if wrong:
         raise WeightsError(f"{what}: does not fit this module in {_some(wrong)}; build the module it was made with")
     for name, value in target.items():
-        value.copy_(source[name])
+        fill(value, source[name])
 
 
 class WeightAverage:

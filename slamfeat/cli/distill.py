@@ -1,0 +1,53 @@
+"""`slamfeat distill RECIPE --out DIR`: a small backbone from a larger one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slamfeat.cli.common import Json, Overrides, finishing_first, say, tell
+
+EXAMPLES = (
+    "Examples:\n\nslamfeat distill cpu_tiny --out runs/tiny-student\n\n"
+    "slamfeat distill cpu_student --out runs/student data.images=[photos,videos/walk.mp4] loop.workers=2\n\n"
+    "slamfeat match a.png b.png --weights runs/tiny-student/tiny14.safetensors"
+)
+
+
+def distill_command(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A name of configs/distill, or a YAML file.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/distill/RECIPE")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Teach small backbones what a larger one sees; the same command goes on where it was interrupted.
+
+    Each is written to OUT/NAME.safetensors. Under torchrun the processes share the work.
+    """
+    import json
+    import shlex
+
+    from slamfeat.config import load_config
+    from slamfeat.pretrain.distill_recipe import DistillRecipe
+    from slamfeat.pretrain.distill_run import distill
+    from slamfeat.train.recipe_files import find_recipe
+
+    path = find_recipe(recipe, "distill")
+    settings = load_config(DistillRecipe, path, overrides or ())
+    out = out or Path("runs") / "distill" / path.stem
+    command = shlex.join(["slamfeat", "distill", recipe, *(overrides or ()), "--out", str(out)])
+    with finishing_first() as asked:
+        result = distill(settings, out, command=command, say=say, stop=asked)
+    if as_json:
+        made = {name: str(path) for name, path in result.backbones.items()}
+        end = result.training
+        tell(json.dumps({"backbones": made, "step": end.step, "score": end.best_score, "skipped": result.skipped}))
+    if not result.backbones:
+        say(f"interrupted; the same command goes on: {command}", "yellow")
+        raise typer.Exit(130)

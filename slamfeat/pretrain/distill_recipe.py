@@ -1,0 +1,108 @@
+"""What a distillation recipe may hold: `slamfeat distill RECIPE` reads one, configs/distill/ has some."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from slamfeat.errors import ConfigError
+from slamfeat.pretrain.crops import CropConfig
+from slamfeat.pretrain.head import HeadConfig
+from slamfeat.pretrain.probes import ProbeConfig
+from slamfeat.pretrain.recipe import ImagesConfig, ModelConfig, RatesConfig
+from slamfeat.train.config import LoopConfig
+
+
+@dataclass
+class DenseConfig:
+    """Regression of the teacher's tokens through a linear map.
+
+    Attributes:
+        weight: of the loss; 0 leaves it out.
+        layers: [student's block, teacher's block] each, from 0 or from the end; their normed tokens are compared.
+        cls: weight of the class token's part beside the patches'.
+        smooth: error, in standard deviations of the teacher's channel, up to which it counts squared.
+        cosine: weight of 1 - cosine beside the smooth L1.
+    """
+
+    weight: float = 1.0
+    layers: list[list[int]] = field(default_factory=lambda: [[-1, -1]])
+    cls: float = 0.25
+    smooth: float = 1.0
+    cosine: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.weight, self.cls, self.cosine) < 0 or self.smooth <= 0:
+            raise ConfigError("dense: weights must not be negative, and smooth above 0")
+        if self.weight and (not self.layers or any(len(pair) != 2 for pair in self.layers)):
+            raise ConfigError("dense: layers is a list of [student's block, teacher's block]")
+
+
+@dataclass
+class PrototypeConfig:
+    """The paper's loss: scores of prototypes, of the class token across crops and of every patch of both global crops.
+
+    DINOv2's own heads were never released, so that there are no prototypes to take over: they are the centres of
+    k-means on the teacher's tokens, at unit length, made before the first step.
+
+    Attributes:
+        dino, ibot: weights; 0 leaves a part out.
+        count: prototypes of class tokens, and as many of patches.
+        images: crops whose tokens are clustered.
+        teacher_temperature, temperature: of the two softmaxes.
+        head: the student's; its prototypes are `count`.
+    """
+
+    dino: float = 0.0
+    ibot: float = 0.0
+    count: int = 1024
+    images: int = 2048
+    teacher_temperature: float = 0.05
+    temperature: float = 0.1
+    head: HeadConfig = field(default_factory=HeadConfig)
+
+    def __post_init__(self) -> None:
+        if min(self.dino, self.ibot) < 0 or min(self.teacher_temperature, self.temperature) <= 0:
+            raise ConfigError("prototypes: weights must not be negative, and temperatures above 0")
+        if self.count < 2 or self.images < 2:
+            raise ConfigError("prototypes: count and images of at least 2 are needed")
+        if (self.dino or self.ibot) and self.head.prototypes != self.count:
+            raise ConfigError(f"prototypes: head.prototypes={self.head.prototypes} must be count={self.count}")
+
+
+@dataclass
+class DistillRecipe:
+    """Small backbones from a larger, frozen one.
+
+    Attributes:
+        teacher: a backbone's name or file.
+        students: one or several, all taught by one pass of the teacher.
+        init: weights for the first student to begin with; empty for none.
+        data, crops, dense, prototypes, rates, probes, loop: see their classes. `loop.ema` gives the averaged students
+            that are kept; the crops' solarisation and blur are as for pretraining.
+        notes: for the files' metadata.
+    """
+
+    teacher: str = "dinov2-vits14"
+    students: list[ModelConfig] = field(default_factory=lambda: [ModelConfig(layer_scale=1.0)])
+    init: str = ""
+    data: ImagesConfig = field(default_factory=ImagesConfig)
+    crops: CropConfig = field(default_factory=lambda: CropConfig(local_count=0))
+    dense: DenseConfig = field(default_factory=DenseConfig)
+    prototypes: PrototypeConfig = field(default_factory=PrototypeConfig)
+    rates: RatesConfig = field(default_factory=lambda: RatesConfig(patch_embed=1.0))
+    probes: ProbeConfig = field(default_factory=ProbeConfig)
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(unit="images", batch=32, clip=3.0, weight_decay=0.04, ema=0.999)
+    )
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.students:
+            raise ConfigError("students: name one or more")
+        names = [student.name for student in self.students]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"students: each needs a name of its own, not {', '.join(names)}")
+        if not (self.dense.weight or self.prototypes.dino or self.prototypes.ibot):
+            raise ConfigError("nothing to learn: raise dense.weight, prototypes.dino or prototypes.ibot above 0")
+        for student in self.students:
+            self.crops.check_patch(student.architecture(self.crops.global_size).patch_size)

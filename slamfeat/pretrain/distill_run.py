@@ -1,0 +1,121 @@
+"""From a distillation recipe to files with backbones.
+
+OUT/
+  recipe.yaml        all settings; its first line is the command
+  run/               the loop's run, see `slamfeat.train.run_folder`
+  NAME.safetensors   each student's averaged weights, when the run has ended; `load_backbone` takes them
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from slamfeat.backbones.load import parse_device, random_backbone
+from slamfeat.backbones.own import save_backbone
+from slamfeat.config import to_yaml
+from slamfeat.files import write_text
+from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.pretrain.distill_networks import Student, Teacher
+from slamfeat.pretrain.distill_recipe import DistillRecipe
+from slamfeat.pretrain.distill_task import Distillation, DistillTask
+from slamfeat.pretrain.probes import Probes
+from slamfeat.pretrain.recipe import ModelConfig
+from slamfeat.pretrain.run import ended, open_data, report_skipped
+from slamfeat.pretrain.sources import Joined
+from slamfeat.train.checkpoint import checkpoint_steps, load_weights
+from slamfeat.train.distributed import Ranks, joined_ranks
+from slamfeat.train.loop import TrainingResult, train
+from slamfeat.train.rng import seed_generators
+from slamfeat.train.run_folder import RunFolder
+from slamfeat.train.weights import copy_weights, kept_weights
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """How a session ended.
+
+    Attributes:
+        backbones: name -> file; empty where the session was interrupted before.
+        training: of the loop.
+        skipped: damaged images, with what was wrong.
+    """
+
+    backbones: dict[str, Path]
+    training: TrainingResult
+    skipped: dict[str, str]
+
+
+def distill(
+    recipe: DistillRecipe, out: str | Path, *, command: str = "", say: Say = lambda line: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> DistillResult:  # fmt: skip
+    """Do what a recipe says, or go on with it; arguments and errors as of `slamfeat.pretrain.run.pretrain`."""
+    out = Path(out)
+    images, numbers, held_out = open_data(recipe.data)
+    with joined_ranks(recipe.loop.device) as ranks:
+        if ranks.first:
+            write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
+            names = ", ".join(student.name for student in recipe.students)
+            say(f"distilling {recipe.teacher} into {names} on {len(numbers)} images, judged on {len(held_out)} others")
+        task = make_task(recipe, images, numbers, held_out)
+        if not checkpoint_steps(RunFolder(out / "run").checkpoints):
+            say("measuring the teacher's tokens")
+            task.measure(ranks.device)
+        training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
+        report_skipped(images, say)
+        if not ended(training):
+            return DistillResult({}, training, images.skipped)
+        files = _export(recipe, task, training, out, ranks, say)
+    return DistillResult(files, training, images.skipped)
+
+
+def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_out: list[int]) -> DistillTask:
+    """The task of a recipe, with weights from its seed; errors as of `distill`."""
+    backbone, _ = load_pretrained(recipe.teacher, torch.device("cpu"))
+    pairs = recipe.dense.layers if recipe.dense.weight else []
+    taught = [pair[1] for pair in pairs]
+    if recipe.prototypes.dino or recipe.prototypes.ibot:
+        taught.append(-1)
+    teacher = Teacher(backbone, taught)
+    seed_generators(recipe.loop.seed)
+    students = {
+        config.name: _student(recipe, config, place, backbone.embed_dim) for place, config in enumerate(recipe.students)
+    }
+    module = Distillation(students, backbone.embed_dim, len(pairs), recipe.prototypes.count)
+    return DistillTask(recipe, module, teacher, images, numbers, Probes(recipe.probes, images, held_out))
+
+
+def _student(recipe: DistillRecipe, config: ModelConfig, place: int, teacher_dim: int) -> Student:
+    backbone = random_backbone(config.architecture(recipe.crops.global_size), config.name)
+    if recipe.init and place == 0:
+        start, _ = load_pretrained(recipe.init, parse_device("cpu"))
+        backbone.load_state_dict(start.state_dict())
+    return Student(backbone, teacher_dim, recipe.dense, recipe.prototypes, config.drop_path, config.recompute)
+
+
+def _export(
+    recipe: DistillRecipe, task: DistillTask, training: TrainingResult, out: Path, ranks: Ranks, say: Say
+) -> dict[str, Path]:
+    ranks.meet()  # the first writes the last checkpoint
+    weights = load_weights(RunFolder(out / "run").checkpoints, training.step)
+    copy_weights(weights, kept_weights(task.module, task.frozen), "the run's last checkpoint")
+    notes = {
+        **recipe.notes, "recipe": to_yaml(recipe), "steps": str(training.step),
+        "trained": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }  # fmt: skip
+    files: dict[str, Path] = {}
+    for config in recipe.students:
+        name, architecture = config.name, config.architecture(recipe.crops.global_size)
+        backbone, files[name] = task.student_backbone(name), out / f"{name}.safetensors"
+        if ranks.first:
+            save_backbone(backbone.state_dict(), architecture, files[name], name=name, notes=notes)
+            say(f"written to {files[name]}")
+    ranks.meet()
+    return files

@@ -1,0 +1,219 @@
+"""Distillation as a task of the training loop: students say what a larger, frozen backbone says.
+
+As DINOv2's (arXiv 2304.07193, Sec. 5): nothing is masked, the loss on patches is of all of both global crops, and a
+running mean of the student is kept (the loop's `ema`). Beside the paper's loss on prototypes' scores there is one on
+the tokens themselves, which small data favours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from slamfeat.backbones.base import Backbone
+from slamfeat.pretrain.clusters import spherical_kmeans
+from slamfeat.pretrain.crops import GLOBAL, make_crops
+from slamfeat.pretrain.distill_networks import Scale, Student, StudentOutputs, Teacher, TokenSample
+from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe
+from slamfeat.pretrain.light import apply_light
+from slamfeat.pretrain.losses import dino_loss, ibot_loss
+from slamfeat.pretrain.network import whole_copy
+from slamfeat.pretrain.order import ImageOrder
+from slamfeat.pretrain.packed import CropTokens
+from slamfeat.pretrain.parameter_groups import parameter_groups
+from slamfeat.pretrain.precision import unit
+from slamfeat.pretrain.sources import Joined
+from slamfeat.train.task import Batch
+
+Judge = Callable[[nn.Module], dict[str, float]]
+TOKENS_A_PROTOTYPE = 16
+"""Of patches, that prototypes are clusters of."""
+
+
+class Distillation(nn.Module):
+    """Everything that trains, and what was measured of the teacher.
+
+    Attributes:
+        students: by name.
+        patch_scales, cls_scales: of the teacher's tokens, one a taught layer.
+        cls_centres, patch_centres: (K, C) prototypes of the last layer's tokens.
+    """
+
+    def __init__(self, students: Mapping[str, Student], teacher_dim: int, layers: int, prototypes: int) -> None:
+        """Measure nothing yet; see `DistillTask.measure`."""
+        super().__init__()
+        self.students = nn.ModuleDict(students)
+        self.patch_scales = nn.ModuleList(Scale(teacher_dim) for _ in range(layers))
+        self.cls_scales = nn.ModuleList(Scale(teacher_dim) for _ in range(layers))
+        # No buffers: those are put by before every step, and these are large and never change.
+        self.cls_centres = nn.Parameter(torch.zeros(prototypes, teacher_dim), requires_grad=False)
+        self.patch_centres = nn.Parameter(torch.zeros(prototypes, teacher_dim), requires_grad=False)
+
+
+class DistillTask:
+    """A `slamfeat.train.task.Task`."""
+
+    size: int | None = None
+
+    def __init__(
+        self, recipe: DistillRecipe, module: Distillation, teacher: Teacher, images: Joined, numbers: Sequence[int],
+        judge: Judge,
+    ) -> None:  # fmt: skip
+        """Train the students of `module`.
+
+        Args:
+            recipe: see the class.
+            module: trained in place.
+            teacher: its layers are those of the recipe's pairs, and last its last block where prototypes are used.
+            images: read in threads.
+            numbers: of the images to learn from.
+            judge: figures of a backbone on images that are not among them.
+
+        Raises:
+            ConfigError: fewer images than a batch holds.
+        """
+        self.recipe, self.module, self.teacher, self.images, self._judge = recipe, module, teacher, images, judge
+        self._order = ImageOrder(numbers, recipe.loop.seed, recipe.loop.batch)
+        self._students: dict[str, Student] = {n: s for n, s in module.students.items() if isinstance(s, Student)}
+
+    @property
+    def frozen(self) -> Sequence[nn.Module]:
+        """The teacher."""
+        return (self.teacher.backbone,)
+
+    @torch.no_grad()
+    def measure(self, device: torch.device) -> None:
+        """Scales and prototypes of the teacher's tokens, from the first images of the run; before the first step."""
+        config, batch = self.recipe.prototypes, self.recipe.loop.batch
+        self.teacher.backbone.to(device)
+        most = TOKENS_A_PROTOTYPE * config.count
+        samples = [TokenSample(GLOBAL * config.images, most) for _ in self.teacher.layers]
+        for first in range(0, config.images, batch):
+            made = self.batch(range(first, min(first + batch, config.images)))
+            for sample, tokens in zip(samples, self._teach(self._lit(made, "global").to(device)), strict=True):
+                sample.add(tokens)
+        for number, (of_patches, of_classes) in enumerate(
+            zip(self.module.patch_scales, self.module.cls_scales, strict=True)
+        ):
+            _scale(of_patches).measure(samples[number].patch)
+            _scale(of_classes).measure(samples[number].cls)
+        if config.dino:
+            self.module.cls_centres.copy_(spherical_kmeans(samples[-1].cls, config.count))
+        if config.ibot:
+            self.module.patch_centres.copy_(spherical_kmeans(samples[-1].patch, config.count))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Backbones by depth, heads and maps at the full rate."""
+        groups: list[dict[str, Any]] = []
+        rates = self.recipe.rates
+        for name, student in self._students.items():
+            own = parameter_groups(student.backbone, student.heads, rates.layer_decay, rates.patch_embed)
+            groups += [{**group, "name": f"{name}.{group['name']}"} for group in own]
+            maps = [p for part in (student.patch_maps, student.cls_maps) for p in part.parameters()]
+            if maps:
+                groups.append({"params": maps, "name": f"{name}.maps"})
+        return groups
+
+    def shard_units(self) -> list[nn.Module]:
+        """Each block, then each student."""
+        return [unit for student in self._students.values() for unit in (*student.backbone.blocks, student)]
+
+    def student_backbone(self, name: str) -> Backbone:
+        """A frozen copy of a student's backbone, whole wherever its parameters are."""
+        config = next(student for student in self.recipe.students if student.name == name)
+        return whole_copy(self._students[name].backbone, config.architecture(self.recipe.crops.global_size))
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Crops of the images behind some sample numbers."""
+        generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
+        images = [self.images.read_or_next(self._order.image(index)) for index in indices]
+        return make_crops(images, self.recipe.crops, generators)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """All students' losses, added."""
+        crops = [self._lit(batch, kind) for kind in ("global", "local") if kind in batch]
+        taught = self._teach(crops[0])
+        total, figures = crops[0].new_zeros(()), {}
+        for name, student in self._students.items():
+            for part, (weight, value) in self._parts(student, crops, taught).items():
+                total = total + weight * value
+                figures[f"{name}_{part}" if len(self._students) > 1 else part] = value.detach()
+        return total, figures
+
+    def evaluate(self) -> dict[str, float]:
+        """What the judge says of each student; `score` is the mean of theirs."""
+        figures: dict[str, float] = {}
+        for name in self._students:
+            own = self._judge(self.student_backbone(name))
+            figures |= own if len(self._students) == 1 else {f"{name}_{k}": v for k, v in own.items()}
+        if "score" not in figures:
+            figures["score"] = float(np.mean([figures[f"{name}_score"] for name in self._students]))
+        return figures
+
+    @property
+    def _patch(self) -> int:
+        return next(iter(self._students.values())).backbone.patch_size
+
+    def _lit(self, batch: Batch, kind: str) -> Tensor:
+        """Crops of a kind with their light, normalised."""
+        with torch.autocast(batch[kind].device.type, enabled=False):
+            return self.teacher.backbone.normalize(apply_light(batch[kind], batch[f"{kind}_light"]))
+
+    def _teach(self, crops: Tensor) -> list[CropTokens]:
+        return self.teacher(crops, self._patch)
+
+    def _parts(
+        self, student: Student, crops: list[Tensor], taught: list[CropTokens]
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of each loss of one student."""
+        said: StudentOutputs = student(crops)
+        dense, config = self.recipe.dense, self.recipe.prototypes
+        parts: dict[str, tuple[float, Tensor]] = {}
+        for number, (patches, classes) in enumerate(zip(said.patches, said.classes, strict=True)):
+            target, end = taught[number], f"_{number}" if len(said.patches) > 1 else ""
+            share = dense.weight / len(said.patches)
+            parts[f"patch{end}"] = share, dense_loss(patches, self.module.patch_scales[number](target.patch), dense)
+            cls_loss = dense_loss(classes, self.module.cls_scales[number](target.cls), dense)
+            parts[f"class{end}"] = share * dense.cls, cls_loss
+        if said.cls_logits is not None:
+            parts["dino"] = config.dino, self._dino(said.cls_logits, taught[-1])
+        if said.patch_logits is not None:
+            parts["ibot"] = config.ibot, self._ibot(said.patch_logits, taught[-1])
+        return parts
+
+    def _dino(self, logits: Tensor, taught: CropTokens) -> Tensor:
+        """Class tokens across crops; logits (B, K) of all crops, the global ones first."""
+        config, seen = self.recipe.prototypes, len(taught.cls)
+        targets = _scores(taught.cls, self.module.cls_centres, config.teacher_temperature)
+        local = logits[seen:].view(-1, seen // GLOBAL, config.count) if len(logits) > seen else None
+        views = logits[:seen].view(GLOBAL, -1, config.count)
+        return dino_loss(views, local, targets.view(GLOBAL, -1, config.count), config.temperature).loss
+
+    def _ibot(self, logits: Tensor, taught: CropTokens) -> Tensor:
+        """All patches of the global crops; logits (B * N, K)."""
+        config = self.recipe.prototypes
+        targets = _scores(taught.patch.flatten(0, 1), self.module.patch_centres, config.teacher_temperature)
+        everywhere = torch.ones(taught.patch.shape[:2], dtype=torch.bool, device=targets.device)
+        return ibot_loss(logits, targets, everywhere, config.temperature)
+
+
+def dense_loss(said: Tensor, target: Tensor, config: DenseConfig) -> Tensor:
+    """Smooth L1 in standard deviations, and 1 - cosine, of tokens (..., C); a mean over all of them."""
+    said = said.float()
+    error = F.smooth_l1_loss(said, target, beta=config.smooth)
+    return error + config.cosine * (1 - F.cosine_similarity(said, target, dim=-1).mean())
+
+
+def _scores(tokens: Tensor, centres: Tensor, temperature: float) -> Tensor:
+    """Probabilities (N, K) of prototypes."""
+    return (unit(tokens) @ centres.T / temperature).softmax(-1)
+
+
+def _scale(module: nn.Module) -> Scale:
+    assert isinstance(module, Scale)  # for the type checker
+    return module

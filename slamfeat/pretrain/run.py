@@ -1,0 +1,122 @@
+"""From a recipe to a file with a backbone.
+
+OUT/
+  recipe.yaml           all settings; its first line is the command
+  run/                  the loop's run, see `slamfeat.train.run_folder`
+  backbone.safetensors  the teacher's, when the run has ended; `load_backbone` takes it
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from slamfeat.backbones.base import Backbone
+from slamfeat.backbones.own import save_backbone
+from slamfeat.config import to_yaml
+from slamfeat.files import write_text
+from slamfeat.pretrain.probes import Probes
+from slamfeat.pretrain.recipe import ImagesConfig, PretrainRecipe
+from slamfeat.pretrain.sources import Joined, open_images, split_names
+from slamfeat.pretrain.task import PretrainTask, SelfDistillation, build_student
+from slamfeat.sample import sample_path
+from slamfeat.train.distributed import joined_ranks
+from slamfeat.train.loop import TrainingResult, train
+from slamfeat.train.rng import seed_generators
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """How a session ended.
+
+    Attributes:
+        backbone: the file; None where the session was interrupted before.
+        training: of the loop.
+        skipped: damaged images, with what was wrong.
+    """
+
+    backbone: Path | None
+    training: TrainingResult
+    skipped: dict[str, str]
+
+
+def pretrain(
+    recipe: PretrainRecipe, out: str | Path, *, command: str = "", say: Say = lambda line: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> PretrainResult:  # fmt: skip
+    """Do what a recipe says, or go on with it; under torchrun in every process.
+
+    Args:
+        recipe: see the class.
+        out: folder of everything.
+        command: that repeats it, for recipe.yaml.
+        say: told what begins.
+        stop: asked after every step; true ends the session, and nothing is lost.
+
+    Raises:
+        ConfigError: settings that do not fit each other or the images, or another recipe's folder.
+        InputError, WeightsError: images or weights that are missing or damaged.
+        OutputError: the folder cannot be written.
+        TrainingError: the loss or a gradient is not finite.
+    """
+    out = Path(out)
+    images, numbers, held_out = open_data(recipe.data)
+    with joined_ranks(recipe.loop.device) as ranks:
+        if ranks.first:
+            write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
+            say(f"pretraining {recipe.model.name} on {len(numbers)} images, judged on {len(held_out)} others")
+        task = make_task(recipe, images, numbers, held_out)
+        training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
+        report_skipped(images, say)
+        if not ended(training):
+            return PretrainResult(None, training, images.skipped)
+        file, backbone = out / "backbone.safetensors", task.teacher_backbone()
+        if ranks.first:
+            _export(recipe, backbone, training, file)
+            say(f"written to {file}")
+        ranks.meet()
+    return PretrainResult(file, training, images.skipped)
+
+
+def make_task(recipe: PretrainRecipe, images: Joined, numbers: list[int], held_out: list[int]) -> PretrainTask:
+    """The task of a recipe, with weights from its seed; errors as of `pretrain`."""
+    seed_generators(recipe.loop.seed)
+    module = SelfDistillation(build_student(recipe), recipe)
+    if recipe.start:
+        module.begin_with(Path(recipe.start).expanduser() / "run")
+    return PretrainTask(recipe, module, images, numbers, Probes(recipe.probes, images, held_out))
+
+
+def open_data(config: ImagesConfig) -> tuple[Joined, list[int], list[int]]:
+    """The images, and the numbers of those to learn from and of those held out.
+
+    Raises:
+        InputError: missing, of no known kind, or empty.
+    """
+    images = open_images(config.images or [str(sample_path() / "rgb")], config.frame_step)
+    return images, *split_names(images, config.held_out)
+
+
+def ended(training: TrainingResult) -> bool:
+    """Whether a run is done, and not only its session."""
+    return training.reason in ("steps", "patience")
+
+
+def report_skipped(images: Joined, say: Say) -> None:
+    """Tell which images could not be read."""
+    for name, reason in list(images.skipped.items())[:5]:
+        say(f"skipped {name}: {reason}")
+    if len(images.skipped) > 5:
+        say(f"skipped {len(images.skipped)} images in all")
+
+
+def _export(recipe: PretrainRecipe, backbone: Backbone, training: TrainingResult, file: Path) -> None:
+    notes = {
+        **recipe.notes, "recipe": to_yaml(recipe), "steps": str(training.step),
+        "trained": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }  # fmt: skip
+    save_backbone(backbone.state_dict(), recipe.architecture, file, name=recipe.model.name, notes=notes)

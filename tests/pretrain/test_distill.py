@@ -1,0 +1,157 @@
+"""Distillation: a student comes nearer to its teacher, several at once, and what is kept is the average."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pretrain_runs import command, losses, run, small_distillation
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+import slamfeat as sf
+from slamfeat.cli.main import app
+from slamfeat.errors import ConfigError
+from slamfeat.pretrain.clusters import spherical_kmeans
+from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe, PrototypeConfig
+from slamfeat.pretrain.distill_run import make_task
+from slamfeat.pretrain.distill_task import DistillTask, dense_loss
+from slamfeat.pretrain.head import HeadConfig
+from slamfeat.pretrain.recipe import ModelConfig
+from slamfeat.pretrain.run import open_data
+from slamfeat.train.checkpoint import load_checkpoint
+
+TWO = "students=[{name: a, embed_dim: 32, depth: 2, num_heads: 1},{name: b, embed_dim: 64, depth: 3, num_heads: 2}]"
+
+
+def made(*words: str) -> DistillTask:
+    recipe = small_distillation(*words)
+    task = make_task(recipe, *open_data(recipe.data))
+    task.measure(torch.device("cpu"))
+    return task
+
+
+def test_targets_have_one_scale() -> None:
+    task = made()
+    batches = [task.batch(range(8 * i, 8 * i + 8)) for i in range(8)]
+    said = [task.teacher(task._lit(batch, "global"), 14)[0] for batch in batches]
+    # 64 images are measured by all their class tokens and 8 of 16 patches of each crop.
+    scaled = task.module.patch_scales[0](torch.cat([tokens.patch for tokens in said]))
+    assert float(scaled.mean((0, 1)).abs().max()) < 0.2
+    torch.testing.assert_close(scaled.flatten(0, 1).std(0), torch.ones(scaled.shape[-1]), atol=0.2, rtol=0)
+    classes = task.module.cls_scales[0](torch.cat([tokens.cls for tokens in said]))
+    assert float(classes.mean(0).abs().max()) < 1e-3
+    torch.testing.assert_close(classes.std(0), torch.ones(classes.shape[-1]), atol=1e-3, rtol=0)
+    centres = task.module.patch_centres
+    torch.testing.assert_close(centres.norm(dim=1), torch.ones(len(centres)))
+
+
+def test_the_loss_of_a_perfect_student_is_least() -> None:
+    config = DenseConfig(smooth=1.0, cosine=1.0)
+    target = torch.randn(4, 9, 16, generator=torch.Generator().manual_seed(0))
+    assert float(dense_loss(target, target, config)) == pytest.approx(0.0, abs=1e-6)
+    opposite = float(dense_loss(-target, target, config))
+    error = (2 * target.abs()).double()
+    by_hand = torch.where(error < 1, error.square() / 2, error - 0.5).mean() + 2
+    assert opposite == pytest.approx(float(by_hand), rel=1e-5)
+
+
+def test_clusters_are_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(400, 6, generator=generator) * torch.rand(400, 1, generator=generator).add(0.5)
+    unit = F.normalize(vectors, dim=1)
+    found = spherical_kmeans(vectors, 8, iterations=100)
+    nearest = (unit @ found.T).argmax(1)
+    for number in range(8):  # each is the mean direction of those that are nearest to it, whatever their length
+        expected = F.normalize(unit[nearest == number].sum(0), dim=0)
+        torch.testing.assert_close(found[number], expected, atol=1e-5, rtol=0)
+    assert torch.equal(found, spherical_kmeans(vectors, 8, iterations=100, block=7))
+    far = torch.cat([unit[:1].repeat(99, 1), -unit[:1]])  # centres that nobody is nearest to go where they are needed
+    assert float((far @ spherical_kmeans(far, 2).T).amax(1).min()) > 0.999
+    with pytest.raises(ConfigError, match="5 tokens make no 6 prototypes"):
+        spherical_kmeans(vectors[:5], 6)
+
+
+def test_the_teacher_is_frozen_and_students_learn_by_themselves() -> None:
+    task = made(TWO)
+    task.module.train()
+    loss, parts = task.loss(task.batch([0, 1, 2, 3]))
+    loss.backward()
+    assert all(p.grad is None and not p.requires_grad for p in task.teacher.backbone.parameters())
+    assert {"a_patch", "a_class", "a_dino", "a_ibot", "b_patch"} <= set(parts)
+    first = {name: p.grad.clone() for name, p in task.module.students["a"].named_parameters() if p.grad is not None}
+    alone = made(TWO.replace(",{name: b, embed_dim: 64, depth: 3, num_heads: 2}", ""))
+    alone.module.students["a"].load_state_dict(task.module.students["a"].state_dict())
+    alone.module.train()
+    alone.loss(alone.batch([0, 1, 2, 3]))[0].backward()
+    for name, p in alone.module.students["a"].named_parameters():
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, first[name], msg=name)
+
+
+@pytest.mark.slow
+def test_a_student_comes_nearer_and_its_average_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    given = ["loop.steps=60", "loop.evaluate_every=30", "loop.save_every=30"]
+    done = CliRunner().invoke(app, [*command("distill", out, *given)[2:], "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said["step"] == 60 and list(said["backbones"]) == ["tiny14"]
+    logged = losses(out)
+    assert logged[-1]["patch"] < 0.9 * logged[0]["patch"] and logged[-1]["class"] < logged[0]["class"]
+    kept = load_checkpoint(out / "run" / "checkpoints", 60)
+    student = sf.load_backbone(said["backbones"]["tiny14"])
+    assert kept.average is not None
+    for name, value in student.state_dict().items():
+        key = f"students.tiny14.backbone.{name}"
+        assert torch.equal(value, kept.average[key])
+    assert not torch.equal(
+        kept.average["students.tiny14.backbone.norm.weight"], kept.weights["students.tiny14.backbone.norm.weight"]
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_share_out_students(tmp_path: Path) -> None:
+    done = run("distill", tmp_path / "two", "loop.steps=4", "loop.evaluate_every=2", "loop.shard=true", processes=2)
+    assert done.returncode == 0, done.stderr
+    alone = run("distill", tmp_path / "one", "loop.steps=4", "loop.evaluate_every=2")
+    assert alone.returncode == 0, alone.stderr
+    for first, second in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-4)
+    assert sf.load_backbone(str(tmp_path / "two" / "tiny14.safetensors")).depth == 4
+
+
+def test_patches_of_another_size_see_the_same_grid() -> None:
+    student = "students=[{name: p16, embed_dim: 32, depth: 2, num_heads: 1, patch_size: 16}]"
+    task = made(student, "crops.global_size=64")
+    (tokens, *_) = task.teacher(torch.randn(2, 3, 64, 64), 16)
+    assert tokens.patch.shape[1] == 16
+    loss, _ = task.loss(task.batch([0, 1, 2, 3]))
+    assert torch.isfinite(loss)
+
+
+def test_a_teachers_scores_are_of_its_own_tokens() -> None:
+    """A student that says exactly what the teacher says has the entropy of the targets as its loss."""
+    task = made()
+    taught = task._teach(task._lit(task.batch([0, 1, 2, 3]), "global"))[-1]
+    config = task.recipe.prototypes
+    cosines = F.normalize(taught.patch.flatten(0, 1), dim=1) @ task.module.patch_centres.T
+    targets = (cosines / config.teacher_temperature).softmax(1)
+    entropy = -(targets * targets.clamp_min(1e-30).log()).sum(1).mean()
+    logits = cosines * config.temperature / config.teacher_temperature
+    assert float(task._ibot(logits, taught)) == pytest.approx(float(entropy), rel=1e-4)
+
+
+def test_settings_that_do_not_fit() -> None:
+    with pytest.raises(ConfigError, match="nothing to learn"):
+        DistillRecipe(dense=DenseConfig(weight=0))
+    with pytest.raises(ConfigError, match="a name of its own"):
+        DistillRecipe(students=[ModelConfig(name="a"), ModelConfig(name="a")])
+    with pytest.raises(ConfigError, match="must be count"):
+        PrototypeConfig(dino=1.0, count=7, head=HeadConfig(prototypes=8))
+    with pytest.raises(ConfigError, match=r"has blocks"):
+        made("dense.layers=[[-1,30]]")
+    with pytest.raises(ConfigError, match=r"blocks 0..3"):
+        made("dense.layers=[[9,-1]]")

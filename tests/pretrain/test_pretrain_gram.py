@@ -1,0 +1,82 @@
+"""Gram anchoring, and a second phase at another size of crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from pretrain_runs import small_recipe
+from torch.nn import functional as F
+
+from slamfeat.errors import WeightsError
+from slamfeat.pretrain.recipe import GramConfig, PretrainRecipe
+from slamfeat.pretrain.run import make_task, open_data, pretrain
+from slamfeat.pretrain.task import PretrainTask
+
+GRAM = ("objective.gram=1.0", "gram.from_step=2", "gram.refresh=3", "gram.most=1", "teacher.momentum=0.5")
+
+
+def made(recipe: PretrainRecipe) -> PretrainTask:
+    return make_task(recipe, *open_data(recipe.data))
+
+
+def test_when_the_gram_teacher_is_renewed() -> None:
+    config = GramConfig(from_step=10, refresh=5, most=2)
+    assert [step for step in range(60) if config.renewed(step)] == [10, 15, 20]
+    assert [step for step in range(60) if GramConfig(from_step=4).renewed(step)] == [4]
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_gram_loss_is_the_papers(scale: int) -> None:
+    task = made(small_recipe(*GRAM, f"gram.scale={scale}", "model.layer_scale=1", "model.drop_path=0"))
+    module = task.module.train()
+    batch = task.batch([0, 1, 2, 3])
+    assert batch["large"].shape[-1] == 56 * scale
+    assert "gram" not in task.loss(batch)[1]
+    module.step.fill_(2)
+    found = float(task.loss(batch)[1]["gram"])
+    with torch.no_grad():
+        crops = task._crops(batch)
+        said = module.student(crops, batch["masks"], hide=True).patches
+        backbone = task.teacher_backbone()  # at first they are the same
+        taught = backbone(backbone.normalize(batch["large"].float() / 255)).patch
+        taught = F.interpolate(taught, (4, 4), mode="area").flatten(2).mT
+    grams = [F.normalize(p, dim=-1) @ F.normalize(p, dim=-1).mT for p in (said, taught)]
+    assert found == pytest.approx(float((grams[0] - grams[1]).square().mean()), rel=1e-4)
+
+
+def test_the_gram_teacher_stands_still_between() -> None:
+    task = made(small_recipe(*GRAM))
+    module = task.module
+    for step in range(1, 9):
+        with torch.no_grad():
+            for parameter in module.student.parameters():
+                parameter.add_(1.0)
+        before = module.gram.backbone.norm.bias.clone()
+        task.after_step(step)
+        changed = not torch.equal(before, module.gram.backbone.norm.bias)
+        assert changed == (step in (2, 5))
+        if changed:
+            torch.testing.assert_close(module.gram.backbone.norm.bias, module.teacher.backbone.norm.bias)
+    assert all(not p.requires_grad for p in module.gram.parameters())
+
+
+def test_a_phase_at_another_size_goes_on_from_the_first(tmp_path: Path) -> None:
+    words = ("loop.steps=2", "loop.evaluate_every=0", "model.grid=4")
+    pretrain(small_recipe(*words), tmp_path / "first")
+    second = small_recipe(*words, *GRAM, f"start={tmp_path / 'first'}", "crops.global_size=84")
+    task = made(second)
+    kept = made(small_recipe(*words)).module
+    kept.begin_with(tmp_path / "first" / "run")
+    state = task.module.state_dict()
+    for name, value in kept.state_dict().items():
+        assert torch.equal(state[name], value), name
+    for name, value in task.module.teacher.backbone.state_dict().items():
+        assert torch.equal(state[f"gram.backbone.{name}"], value)
+    result = pretrain(second, tmp_path / "second")
+    assert result.training.step == 2 and result.backbone is not None
+    with pytest.raises(WeightsError, match="does not fit"):
+        made(small_recipe("model.grid=4", f"start={tmp_path / 'first'}", "model.depth=3"))
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        made(small_recipe(f"start={tmp_path / 'nowhere'}"))

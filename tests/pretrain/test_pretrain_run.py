@@ -1,0 +1,134 @@
+"""`slamfeat pretrain` as a user runs it: killed, in two processes, with parameters shared out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pretrain_runs import command, environment, losses, run
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import slamfeat as sf
+from slamfeat.cli.main import app
+
+# KoLeo among the images that a process of two has, so that one process with all of them says the same.
+TWENTY = ("loop.steps=20", "loop.evaluate_every=20", "loop.save_every=10", "objective.koleo_group=2", "loop.workers=0")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "run"
+    done = run("pretrain", out, *TWENTY)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_a_run_ends_with_a_backbone(alone: Path, photo: object) -> None:
+    assert sorted(path.name for path in alone.iterdir()) == ["backbone.safetensors", "recipe.yaml", "run"]
+    assert (alone / "recipe.yaml").read_text().startswith("# slamfeat pretrain cpu_tiny")
+    backbone = sf.load_backbone(str(alone / "backbone.safetensors"))
+    assert backbone.name == "tiny14" and backbone.frozen and backbone.depth == 4
+    kept = load_file(alone / "run" / "checkpoints" / "step-00000020.safetensors")
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, kept[f"teacher.backbone.{name}"])
+    features = sf.Frontend.from_pretrained(alone / "backbone.safetensors").extract(photo)
+    assert int(features.mask.sum()) > 100
+    logged = losses(alone)
+    assert len(logged) == 20 and {"dino", "ibot", "koleo", "images_per_s", "wait_percent"} <= logged[0].keys()
+    assert logged[-1]["loss"] < logged[0]["loss"]
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_ends_with_the_same_weights(alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    words = [sys.executable, *command("pretrain", out, *TWENTY)]
+    for step in ("00000010", ""):  # after a checkpoint; then whenever it comes
+        process = subprocess.Popen(words, env=environment(), stderr=subprocess.DEVNULL)
+        if step:
+            while process.poll() is None and not (out / "run" / "checkpoints" / f"step-{step}.json").is_file():
+                time.sleep(0.01)
+        else:
+            time.sleep(4)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = run("pretrain", out, *TWENTY)
+    assert done.returncode == 0 and "resumed after step" in done.stderr, done.stderr
+    first, second = (load_file(folder / "run" / "checkpoints" / "step-00000020.safetensors") for folder in (alone, out))
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("loop.shard=true",)], ids=["replicated", "sharded"])
+def test_two_processes_learn_what_one_does(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Each has half of the batch; Sinkhorn sees the rows of both. 20 steps' losses to 1e-5."""
+    single, out = tmp_path / "one", tmp_path / "two"
+    for folder, processes in ((single, 1), (out, 2)):
+        # Stochastic depth draws from each process's own generator.
+        given = (*TWENTY, "model.drop_path=0", *(words if processes == 2 else ()))
+        done = run("pretrain", folder, *given, processes=processes)
+        assert done.returncode == 0, done.stderr
+    one, two = losses(single), losses(out)
+    assert len(one) == len(two) == 20
+    for first, second in zip(one, two, strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-5), first["step"]
+        assert second["dino"] == pytest.approx(first["dino"], rel=1e-5)
+    backbones = [sf.load_backbone(str(folder / "backbone.safetensors")).state_dict() for folder in (single, out)]
+    for name, value in backbones[0].items():
+        torch.testing.assert_close(backbones[1][name], value, atol=2e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.slow
+def test_shared_out_parameters_resume(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    given = ("loop.steps=8", "loop.evaluate_every=0", "loop.save_every=4", "loop.shard=true", "loop.workers=0")
+    done = run("pretrain", whole, *given, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (whole / "run" / "checkpoints").glob("*rank*")} == {
+        f"step-0000000{step}.rank-{rank}.pt" for step in (4, 8) for rank in (0, 1)
+    }
+    # As a kill after the fourth step leaves it.
+    for path in (*(whole / "run" / "checkpoints").glob("step-00000004*"), whole / "run" / "config.yaml"):
+        target = cut / path.relative_to(whole)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    done = run("pretrain", cut, *given, processes=2)
+    assert done.returncode == 0 and "resumed after step 4" in done.stderr, done.stderr
+    first, second = (load_file(out / "run" / "checkpoints" / "step-00000008.safetensors") for out in (whole, cut))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    part = cut / "run" / "checkpoints" / "step-00000008.rank-1.pt"
+    part.write_bytes(part.read_bytes()[:-9])
+    done = run("pretrain", cut, *given, processes=2)
+    assert done.returncode != 0 and part.name in done.stderr
+
+
+def test_sharding_needs_processes(tmp_path: Path) -> None:
+    done = run("pretrain", tmp_path / "run", "loop.steps=2", "loop.shard=true")
+    assert done.returncode == 1 and "start several with torchrun" in done.stderr.splitlines()[-1]
+
+
+def test_damaged_images_are_told_and_another_recipe_is_refused(sample: Path, tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    for file in sorted((sample / "rgb").iterdir())[:20]:
+        (photos / file.name).write_bytes(file.read_bytes())
+    broken = sorted(photos.iterdir())[3:5]
+    for file in broken:
+        file.write_bytes(file.read_bytes()[:100])
+    given = [f"data.images=[{photos}]", "loop.steps=8", "loop.evaluate_every=4", "loop.save_every=4"]
+    done = CliRunner().invoke(app, [*command("pretrain", out, *given)[2:], "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert {Path(name).name for name in said["skipped"]} <= {file.name for file in broken} and said["skipped"]
+    again = CliRunner().invoke(app, [*command("pretrain", out, *given, "objective.koleo=0")[2:]])
+    assert again.exit_code == 1 and "objective.koleo (0.1 there, 0.0 now)" in again.output
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    none = CliRunner().invoke(app, [*command("pretrain", tmp_path / "x", f"data.images=[{empty}]")[2:]])
+    assert none.exit_code == 1 and "holds no images" in none.output

@@ -1,0 +1,150 @@
+"""One step of pretraining, looked at from inside."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pretrain_runs import small_recipe
+from torch.nn import functional as F
+
+from slamfeat.backbones.own import save_backbone
+from slamfeat.errors import ConfigError
+from slamfeat.pretrain.recipe import ModelConfig, PretrainRecipe
+from slamfeat.pretrain.run import make_task, open_data
+from slamfeat.pretrain.task import PretrainTask
+
+
+def made(*words: str) -> PretrainTask:
+    recipe = small_recipe(*words)
+    return make_task(recipe, *open_data(recipe.data))
+
+
+def test_the_loss_is_the_papers() -> None:
+    """Written out crop by crop, on the networks' own outputs; only Sinkhorn's targets are taken, which have tests."""
+    task = made("model.drop_path=0", "model.layer_scale=1", "objective.koleo=0.1")
+    task.module.train()
+    batch = task.batch([0, 1, 2, 3])
+    state = {name: value.clone() for name, value in task.module.state_dict().items()}
+    loss, parts = task.loss(batch)
+    module, recipe = task.module, task.recipe
+    module.load_state_dict(state)
+    crops, masks = task._crops(batch), batch["masks"]
+    with torch.no_grad():
+        taught = module.teacher([crops[0]], masks, hide=False)
+        said = module.student(crops, masks, hide=True)
+        targets = module.dino_targets(taught.logits, recipe.teacher.final_temperature)
+        patches = module.ibot_targets(taught.masked_logits, recipe.teacher.final_temperature)
+    logs = (said.logits / 0.1).log_softmax(1)
+    views = {crop: range(4 * crop, 4 * crop + 4) for crop in range(4)}  # 2 global and 2 local crops of 4 images
+    terms = [
+        -(targets[4 * teacher + image] * logs[views[student][image]]).sum()
+        for teacher in (0, 1) for student in range(4) for image in range(4) if student != teacher
+    ]  # fmt: skip
+    assert float(parts["dino"]) == pytest.approx(float(sum(terms)) / len(terms), rel=1e-5)
+    each = -(patches * (said.masked_logits / 0.1).log_softmax(1)).sum(1)
+    image = masks.flatten(1).nonzero()[:, 0]
+    per_image = [float(each[image == i].mean()) if (image == i).any() else 0.0 for i in range(8)]
+    assert float(parts["ibot"]) == pytest.approx(np.mean(per_image), rel=1e-5)
+    spread = 0.0
+    for view in said.cls[:8].chunk(2):
+        unit = F.normalize(view, dim=1)
+        distance = torch.cdist(unit.double(), unit.double()).fill_diagonal_(9).amin(1)
+        spread -= float((distance + 1e-8).log().mean())
+    assert float(parts["koleo"]) == pytest.approx(spread, rel=1e-3)
+    whole = float(parts["dino"]) + float(parts["ibot"]) + 0.1 * float(parts["koleo"])
+    assert float(loss.detach()) == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_teacher_follows_and_has_no_gradient() -> None:
+    task = made("teacher.momentum=0.9", "teacher.final_momentum=0.9", "model.drop_path=0.2")
+    task.module.train()
+    assert not task.module.teacher.training
+    before = copy.deepcopy(task.module.teacher.state_dict())
+    task.loss(task.batch([0, 1, 2, 3]))[0].backward()
+    assert all(p.grad is None for p in task.module.teacher.parameters())
+    assert all(p.grad is not None for p in task.module.student.parameters())
+    with torch.no_grad():
+        for parameter in task.module.student.parameters():
+            parameter.add_(1.0)
+    task.after_step(1)
+    after = task.module.teacher.state_dict()
+    assert int(task.module.step) == 1
+    for name, value in after.items():
+        torch.testing.assert_close(value, before[name] + 0.1, msg=name)
+
+
+def test_an_images_crops_change_from_epoch_to_epoch() -> None:
+    task = made()
+    count = len(task._order._numbers)
+    first = [task._order.image(n) for n in range(count)]
+    second = [task._order.image(count + n) for n in range(count)]
+    assert sorted(first) == sorted(second) and first != second
+    sample = next(n for n in range(count, 2 * count) if task._order.image(n) == first[0])
+    once, again, later = task.batch([0]), task.batch([0]), task.batch([sample])
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    assert not torch.equal(once["global"], later["global"])
+
+
+def test_the_prototypes_wait() -> None:
+    task = made("rates.last_layer_from=7", "rates.layer_decay=0.9")
+    groups = {group["name"]: group for group in task.parameter_groups()}
+    assert groups["last_layer"]["from_step"] == 7 and "from_step" not in groups["heads"]
+    assert groups["block0"]["lr_scale"] == pytest.approx(0.9**4)
+    counted = sum(p.numel() for group in groups.values() for p in group["params"])
+    assert counted == sum(p.numel() for p in task.module.student.parameters())
+
+
+def test_one_head_for_both() -> None:
+    task = made("objective.separate_heads=false")
+    assert task.module.student.ibot_head is None
+    task.module.train()
+    loss, _ = task.loss(task.batch([0, 1, 2, 3]))
+    assert torch.isfinite(loss)
+
+
+def test_a_run_may_begin_with_weights(tmp_path: Path) -> None:
+    first = made()
+    backbone, file = first.module.student.backbone, tmp_path / "first.safetensors"
+    with torch.no_grad():
+        backbone.cls_token.fill_(3.0)
+    save_backbone(backbone.state_dict(), first.recipe.architecture, file, name="first")
+    second = made(f"init={file}")
+    for network in (second.module.student, second.module.teacher):
+        assert bool((network.backbone.cls_token == 3.0).all())
+
+
+def test_bf16_learns_too() -> None:
+    task = made()
+    task.module.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, parts = task.loss(task.batch([0, 1, 2, 3]))
+    assert loss.dtype == torch.float32 and all(torch.isfinite(part) for part in parts.values())
+    wide, _ = task.loss(task.batch([0, 1, 2, 3]))
+    assert float(loss) == pytest.approx(float(wide), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["loop.batch=1"], "KoLeo needs a batch of two"),
+        (["crops.global_size=60"], "no multiple of the patch"),
+        (["teacher.targets=none"], "sinkhorn, centring"),
+        (["objective.dino=0", "objective.ibot=0"], "dino or ibot above 0"),
+        (["loop.batch=400"], "do not fill a batch of 400"),
+        (["data.held_out=0.001"], "raise data.held_out"),
+        (["model.num_heads=5"], "no multiple of num_heads"),
+        (["model.like=dinov2-vits15"], "did you mean"),
+    ],
+)
+def test_settings_that_do_not_fit(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        made(*words)
+
+
+def test_published_architectures_can_be_made() -> None:
+    recipe = PretrainRecipe(model=ModelConfig(like="dinov2-vits14", layer_scale=1e-5))
+    assert recipe.architecture.embed_dim == 384 and recipe.architecture.layer_scale == 1e-5
