@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from slamfeat.cli import bench, demo, doctor, eval, export, extract, match, run, train, weights
+from slamfeat.cli import bench, curate, demo, doctor, eval, export, extract, match, run, train, weights
 from slamfeat.cli.common import Verb, Verbs, messages, say
 from slamfeat.errors import SlamfeatError
 
@@ -55,6 +55,7 @@ app.command("match", cls=Verb, epilog=match.EXAMPLES)(match.match_command)
 app.command("extract", cls=Verb, epilog=extract.EXAMPLES)(extract.extract_command)
 app.command("eval", cls=Verb, epilog=eval.EXAMPLES)(eval.eval_command)
 app.command("train", cls=Verb, epilog=train.EXAMPLES)(train.train_command)
+app.command("curate", cls=Verb, epilog=curate.EXAMPLES)(curate.curate_command)
 app.add_typer(bench.app, name="bench", epilog=bench.EXAMPLES)
 app.add_typer(export.app, name="export", epilog=export.EXAMPLES)
 app.add_typer(weights.app, name="weights", epilog=weights.EXAMPLES)

@@ -50,6 +50,11 @@ class Embedder:
         self._backbone: Backbone | None = None
         self._lock = threading.Lock()
 
+    @property
+    def gpus(self) -> int:
+        """GPUs that a worker needs."""
+        return int(self._config.device.startswith("cuda"))
+
     def load(self) -> Backbone:
         """The backbone, loaded once.
 

@@ -36,6 +36,10 @@ class Engine(Protocol):
         """The same for work that holds something large, such as a network, and in any order."""
         ...
 
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
 
 class LocalEngine:
     """Threads of this process; NumPy, faiss and torch leave Python's lock while they compute."""
@@ -62,6 +66,9 @@ class LocalEngine:
     def stream(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         """See `Engine`."""
         return self.run(work, tasks)
+
+    def close(self) -> None:
+        """See `Engine`; holds nothing."""
 
 
 @contextmanager

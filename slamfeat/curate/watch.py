@@ -45,6 +45,10 @@ class WatchedEngine:
         """See `run`."""
         return self._watch(self._engine.stream(work, tasks), tasks)
 
+    def close(self) -> None:
+        """See `Engine`."""
+        self._engine.close()
+
     def _watch(self, results: Iterator[R], tasks: Iterable[T]) -> Iterator[R]:
         started, total = time.perf_counter(), len(tasks) if isinstance(tasks, Sized) else None
         for done, result in enumerate(results, 1):
