@@ -81,11 +81,12 @@ class RayEngine:
         todo = [{"task": pickle.dumps(task)} for task in tasks]
         if not todo:
             return
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it reports what it plans as warnings
         ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
         given = ray.data.from_items(todo, override_num_blocks=min(len(todo), _BLOCKS))
         done = given.map_batches(
-            _Worker, fn_constructor_args=(pickle.dumps(work),), batch_size=1, concurrency=min(self.workers, len(todo)),
+            _Worker, fn_constructor_args=(pickle.dumps(work),), batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(todo))),
             num_cpus=1, num_gpus=getattr(work, "gpus", 0),
         )  # fmt: skip
         for row in done.iter_rows():
