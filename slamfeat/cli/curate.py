@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +69,6 @@ def curate_command(
     DIR/manifest.jsonl says of every image whether it is kept or dropped, by which stage and why; DIR/page.html shows
     duplicates and clusters. docs/curation.md says more.
     """
-    import shlex
     from contextlib import closing
     from dataclasses import replace
 
@@ -79,12 +79,14 @@ def curate_command(
     if weights is not None:
         config.embed = replace(config.embed, weights=weights)
     inputs = CurateInputs(images, tuple(evaluation or ()), tuple(queries or ()))
-    command = shlex.join(["slamfeat", "curate", str(images), "--out", str(out), *(overrides or ())])
+    options = {"--out": [out], "--evaluation": inputs.evaluation, "--queries": inputs.queries,
+               "--recipe": [recipe] if recipe else [], "--weights": [weights] if weights else []}  # fmt: skip
     with finishing_first() as asked, closing(_engine(engine, address, config)) as chosen:
         try:
             summary = curate(
-                inputs, out, config, chosen, overwrite=overwrite, redo=redo, command=command, say=say, stop=asked
-            )
+                inputs, out, config, chosen, overwrite=overwrite, redo=redo, say=say, stop=asked,
+                command=_command(images, options, overrides or ()),
+            )  # fmt: skip
         except KeyboardInterrupt:
             say("what is done is kept; run the same command again to go on", "yellow")
             raise
@@ -94,6 +96,14 @@ def curate_command(
         row |= {"gini_before": coarsest.get("gini_before"), "gini_after": coarsest.get("gini_after")}
         row["clusters"] = " ".join(map(str, summary["clusters"])) or None
     show([row], COLUMNS, as_json)
+
+
+def _command(images: Path, options: Mapping[str, Sequence[object]], words: Sequence[str]) -> str:
+    """What repeats the run on any engine."""
+    import shlex
+
+    given = [word for name, values in options.items() for value in values for word in (name, str(value))]
+    return shlex.join(["slamfeat", "curate", str(images), *given, *words])
 
 
 def _engine(name: EngineName, address: str | None, config: CurateConfig) -> Engine:

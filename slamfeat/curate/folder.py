@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -34,6 +35,8 @@ STAGES = ("dedup", "cluster", "retrieve", "sample")
 """In their order, after embedding."""
 _OWN = ("config.yaml", "manifest.jsonl", "summary.json", "page.html", "run.log")
 _MARK = "stage.json"
+_TEMPORARY = re.compile(r"\..+-[a-z0-9_]{8}(\.\w+)?")
+"""What a kill in the middle of a write leaves, see `files.atomic_path`."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ class CurateFolder:
                     shutil.rmtree(self.root / stage)
             for name in _OWN if overwrite else ():
                 (self.root / name).unlink(missing_ok=True)
+            for half in self.root.rglob(".*-*"):
+                if _TEMPORARY.fullmatch(half.name) and half.is_file():
+                    half.unlink()
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot write to {self.root}: {error.strerror}; choose another --out") from error

@@ -45,6 +45,8 @@ def test_copies_are_dropped_and_views_are_kept(images: Path, tmp_path: Path) -> 
     assert {name for name, entry in entries.items() if entry["status"] == "kept"} == {f"{at}.png" for at in range(4)}
     assert {entry["by"] for entry in entries.values() if entry["status"] == "dropped"} == {"0.png"}
     assert row["manifest"] == str(out / "manifest.jsonl") and Path(row["page"]).is_file()
+    command = (out / "config.yaml").read_text().splitlines()[0]
+    assert command == f"# slamfeat curate {images} --out {out} sample.share=1 workers=1"
     table = cli(images, "--out", out, "sample.share=1", "workers=2")
     assert table.exit_code == 0 and "duplicates dropped" in table.stdout and "embed: done in 0:00" in table.stderr
     again = cli(images, "--out", out)

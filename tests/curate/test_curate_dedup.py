@@ -109,6 +109,18 @@ def test_planted_copies_are_dropped_for_the_larger_image(tmp_path: Path, cells: 
         assert entries[f"{kept:06d}.png"]["status"] == "kept"
 
 
+@pytest.mark.parametrize("chain", [True, False])
+@pytest.mark.parametrize("cells", [0, 5])
+def test_more_copies_than_neighbours_are_looked_at_are_still_one(tmp_path: Path, chain: bool, cells: int) -> None:
+    originals, _ = planted(tmp_path)
+    rows = np.random.default_rng(1).permutation(np.concatenate([originals, originals[:1].repeat(400, 0)]))
+    config = settings(
+        dedup_neighbours=8, dedup_threshold=0.9, dedup_chain=chain, sample_share=0.0,
+        search_exact_up_to=0 if cells else 1000, search_cells=cells,
+    )  # fmt: skip
+    assert run_stores(tmp_path / "out", fill(tmp_path / "store", rows), config)["kept"] == 100
+
+
 def test_a_chain_is_one_image_or_only_what_is_directly_alike(tmp_path: Path) -> None:
     angles = np.linspace(0, 2, 21)
     store = fill(tmp_path / "store", np.stack([np.cos(angles), np.sin(angles)], 1))

@@ -148,7 +148,7 @@ whole, calls = store.save_array, []
 def save(path, array):
     calls.append(1)
     if len(calls) == 5:  # in the middle of the second shard
-        path.with_name("." + path.name).write_bytes(b"half")
+        path.with_name(".00001-ab12_xyz.npy").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
     whole(path, array)
 
@@ -169,7 +169,7 @@ def test_kill_9_in_the_middle_of_a_shard(inputs: CurateInputs, tmp_path: Path) -
     pool = CurateInputs(inputs.images)
     curate(pool, tmp_path / "a", settings(**SETTINGS), LocalEngine(1))
     curate(pool, tmp_path / "b", settings(**SETTINGS), LocalEngine(1))
-    assert made(tmp_path / "a") == made(tmp_path / "b")
+    assert made(tmp_path / "a") == made(tmp_path / "b") and not list((tmp_path / "a").rglob(".*"))
 
 
 def test_a_disk_that_fills_up_is_an_error_and_nothing_is_lost(inputs: CurateInputs, tmp_path: Path) -> None:
