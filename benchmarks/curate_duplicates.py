@@ -8,7 +8,8 @@ size, JPEG of quality 30 and 60, 90 % of both sides cut out at the centre and at
 times 0.6 and 1.4 (clipped). `slamfeat curate` runs on all of it with default settings. A copy is found when it and its
 original are in one group of duplicates, whichever of them is kept. Recall is the share of copies found; precision the
 share of the images dropped that show what the image they were dropped for shows. Originals of the half, by a fixed
-hash, on some of which thresholds were chosen are counted apart from the others.
+hash, on some of which thresholds were chosen are counted apart from the others. A last table shows how far copies and
+other photographs lie apart.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from rich.console import Console
 from slamfeat.bench.provenance import header, header_line
 from slamfeat.config import load_config
 from slamfeat.curate import CurateConfig, CurateInputs, LocalEngine, curate, read_manifest
+from slamfeat.curate.rows import exact_cosines
+from slamfeat.curate.store import EmbeddingStore
+from slamfeat.curate.thumbnails import correlations
 from slamfeat.eval import markdown_table
 from slamfeat.files import write_text
 from slamfeat.image import read_image
@@ -113,6 +117,39 @@ def score(entries: dict[str, dict[str, Any]], planted: dict[str, tuple[str, str]
     }  # fmt: skip
 
 
+def margins(store: EmbeddingStore, planted: dict[str, tuple[str, str]], threshold: float) -> list[dict[str, Any]]:
+    """How far copies and other photographs lie apart, in cosines of embeddings and correlations of thumbnails.
+
+    Correlations of other photographs are of pairs above the threshold alone, since only those are looked at.
+    """
+    names = store.names()
+    row_of = {names[row]: row for row in range(store.rows)}
+    copied = np.array(
+        [(row_of[name], row_of[of]) for name, (of, _) in planted.items() if name in row_of and of in row_of]
+    )
+    originals = np.array([row for name, row in row_of.items() if name not in planted])
+    vectors = store.vectors.gather(originals)
+    cosines = vectors @ vectors.T
+    a, b = np.nonzero(np.triu(cosines >= threshold, 1))
+    near = np.stack([originals[a], originals[b]], 1)
+    copy_cosines = exact_cosines(store.vectors.gather(copied[:, 0]), store.vectors.gather(copied[:, 1]))
+    found = {
+        "cosine": (copy_cosines, cosines[np.triu_indices(len(originals), 1)]),
+        "correlation": tuple(
+            correlations(store.thumbs(pairs[:, 0]), store.thumbs(pairs[:, 1]), 0.0) if len(pairs) else np.zeros(1)
+            for pairs in (copied, near)
+        ),
+    }
+    return [
+        {
+            "measure": measure, "copies, least": float(alike.min()), "copies, 1 %": float(np.quantile(alike, 0.01)),
+            "others, 99.9 %": float(np.quantile(other, 0.999)), "others, most": float(other.max()),
+            "pairs of others": len(other),
+        }
+        for measure, (alike, other) in found.items()
+    ]  # fmt: skip
+
+
 def _share(found: list[bool], right: list[bool]) -> dict[str, float | int | None]:
     return {
         "planted": len(found), "recall": float(np.mean(found)) if found else None,
@@ -131,13 +168,15 @@ def report(result: dict[str, Any], facts: dict[str, Any]) -> str:
         ],
         columns=["originals", "planted", "recall", "dropped", "precision"],
     )
+    apart = markdown_table(result.get("margins", []), columns=list(result.get("margins", [{}])[0]))
     lists = "".join(
         f"\n{title}: {'none' if not result[key] else ''}\n" + "".join(f"- {line}\n" for line in result[key][:40])
         for title, key in (("Missed", "missed"), ("Dropped wrongly", "wrong"))
     )
     return (
         f"{header_line(facts)}\n\n{result['originals']} photographs, {result['planted']} copies, {result['dropped']}"
-        f" dropped. Recall {result['recall']:.4f}, precision {result['precision']:.4f}.\n\n{table}\n{halves}{lists}"
+        f" dropped. Recall {result['recall']:.4f}, precision {result['precision']:.4f}.\n\n"
+        f"{table}\n{halves}\n{apart}{lists}"
     )
 
 
@@ -161,6 +200,8 @@ def main() -> None:
             CurateInputs(work / "images"), work / "curated", config, LocalEngine(config.workers), say=print
         )
         result = score({entry["name"]: entry for entry in read_manifest(work / "curated" / "manifest.jsonl")}, planted)
+        store = EmbeddingStore(work / "curated" / "embed" / "pool")
+        result["margins"] = margins(store, planted, config.dedup.threshold)
     facts = header("python -m benchmarks.curate_duplicates " + " ".join(sys.argv[1:]), f"{summary['workers']} workers")
     facts |= {
         "data": given.data.name,

@@ -35,7 +35,8 @@ from slamfeat.curate.engine import LocalEngine
 from slamfeat.curate.folder import CurateFolder, stage_settings
 from slamfeat.curate.rows import unit
 from slamfeat.curate.stages import CurateRun, curate_stores
-from slamfeat.curate.store import EmbeddingStore, Shard, StoreWriter
+from slamfeat.curate.store import EmbeddingStore, Shard
+from slamfeat.curate.store_writer import StoreWriter
 from slamfeat.curate.watch import WatchedEngine
 from slamfeat.eval import markdown_table
 from slamfeat.files import write_text

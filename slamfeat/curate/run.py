@@ -17,7 +17,8 @@ from slamfeat.curate.faiss_tools import require_faiss
 from slamfeat.curate.folder import CurateFolder, stage_settings
 from slamfeat.curate.listing import compute_digest, walk_images
 from slamfeat.curate.stages import CurateRun, curate_stores
-from slamfeat.curate.store import EmbeddingStore, StoreWriter
+from slamfeat.curate.store import EmbeddingStore
+from slamfeat.curate.store_writer import StoreWriter
 from slamfeat.curate.watch import WatchedEngine
 from slamfeat.errors import ImageError, InputError
 from slamfeat.files import write_text

@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks import curate_duplicates, curate_million
 from slamfeat.config import load_config
 from slamfeat.curate import CurateConfig
-from slamfeat.curate.store import StoreWriter
+from slamfeat.curate.store import Shard
+from slamfeat.curate.store_writer import StoreWriter
 from slamfeat.image import read_image
 
 
@@ -41,7 +43,22 @@ def test_recall_and_precision_count_groups_whoever_is_kept() -> None:
     assert {row["copies"]: row["recall"] for row in result["rows"]} == {"resized": 0.5, "JPEG": 1.0}
     halves = [result[key] for key in ("chosen_on", "held_out")]
     assert sum(half["planted"] for half in halves) == 4 and sum(half["dropped"] for half in halves) == 4
+    result["margins"] = [{"measure": "cosine", "copies, least": 0.9}]
     assert "c~1 (resized)" in curate_duplicates.report(result, {"date": "today", "command": "x"})
+
+
+def test_margins_are_of_copies_and_of_other_photographs(tmp_path: Path) -> None:
+    embeddings = np.array([[1, 0], [0.96, 0.28], [0, 1], [0.8, 0.6]])
+    thumbs = np.random.default_rng(0).integers(0, 255, (4, 32, 32), dtype=np.uint8)
+    thumbs[1] = thumbs[0] // 2
+    shard = Shard(embeddings, np.full((4, 2), 64, np.int32), thumbs)
+    store = StoreWriter.filled(tmp_path, ["a", "a~1", "b", "c"], 4, [shard], {})
+    cosine, correlation = curate_duplicates.margins(store, {"a~1": ("a", "darker")}, 0.5)
+    assert cosine["copies, least"] == pytest.approx(0.96, abs=1e-3)
+    assert cosine["others, most"] == pytest.approx(0.8, abs=1e-3) and cosine["pairs of others"] == 3
+    assert (
+        correlation["copies, least"] > 0.99 > 0.5 > correlation["others, most"] and correlation["pairs of others"] == 2
+    )
 
 
 def test_the_mixture_is_what_it_says_and_is_curated_as_planted(tmp_path: Path) -> None:

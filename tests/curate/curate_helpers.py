@@ -25,7 +25,8 @@ from slamfeat.curate.folder import CurateFolder, stage_settings
 from slamfeat.curate.manifest import Entry, read_manifest
 from slamfeat.curate.rows import unit
 from slamfeat.curate.stages import CurateRun, curate_stores
-from slamfeat.curate.store import EmbeddingStore, Shard, StoreWriter
+from slamfeat.curate.store import EmbeddingStore, Shard
+from slamfeat.curate.store_writer import StoreWriter
 from slamfeat.curate.watch import WatchedEngine
 from slamfeat.image import read_image
 

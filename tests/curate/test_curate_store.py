@@ -11,7 +11,8 @@ from curate_helpers import as_held, fill, mixture, small_disk
 
 from slamfeat.curate.listing import compute_digest, walk_images, write_listing
 from slamfeat.curate.rows import RowFiles, exact_cosines, save_array, unit
-from slamfeat.curate.store import EmbeddingStore, Shard, StoreWriter, write_shard
+from slamfeat.curate.store import EmbeddingStore, Shard, write_shard
+from slamfeat.curate.store_writer import StoreWriter
 from slamfeat.errors import ConfigError, InputError, OutputError
 from slamfeat.image_files import image_files
 
