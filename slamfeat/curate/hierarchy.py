@@ -4,7 +4,8 @@ Plain k-means puts its centroids where the data are dense; clustering the centro
 closest to each, spreads the upper levels over the data's range instead of its density.
 
 FOLDER/                 beside the files of `leaves`
-  level-2.npz ...       a level: centroids, and the parent of each cluster below
+  parents-2.npy ...     (K of the level below,) the cluster above of each
+  centroids-2.npy ...   (K, D) of a level; written after its parents
   levels.json           number of clusters of each level, finest first; written last
 """
 
@@ -15,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ from slamfeat.curate.cells import Pool
 from slamfeat.curate.config import ClusterConfig
 from slamfeat.curate.engine import Engine
 from slamfeat.curate.kmeans import Clustering, Run, assign, drop_empty, fit_kmeans, one_by_one
-from slamfeat.curate.leaves import kept_of_cells, make_leaves
-from slamfeat.curate.rows import ArrayVectors, Floats, Ints, load_array, load_arrays, save_arrays
+from slamfeat.curate.leaves import PartVectors, kept_of_cells, make_leaves
+from slamfeat.curate.rows import FileVectors, Floats, Ints, RowFiles, Vectors, load_array, save_array
 from slamfeat.files import write_text
 
 _FEWEST = 8  # clusters of a level that is made unasked
@@ -66,7 +66,8 @@ class Hierarchy:
     @cached_property
     def parents(self) -> list[Ints]:
         """A level an entry, finest first: the cluster above of each of its clusters."""
-        return [_level(self.folder, level)["parents"] for level in range(2, len(self.levels) + 1)]
+        levels = range(2, len(self.levels) + 1)
+        return [np.array(load_array(self.folder / f"parents-{level}.npy")) for level in levels]
 
     def path(self, leaf: int) -> list[int]:
         """A finest cluster and those above it."""
@@ -91,11 +92,12 @@ def cluster(pool: Pool, kept: Path, config: ClusterConfig, seed: int, engine: En
     if not (folder / "levels.json").is_file():
         sizes = kept_of_cells(pool, kept)
         levels = choose_levels(int(sizes.sum()), config.levels)
-        points = make_leaves(pool, kept, sizes, levels[0], config, seed, engine, folder)
-        counts = [len(points)]
+        make_leaves(pool, kept, sizes, levels[0], config, seed, engine, folder)
+        points = _centroids(folder / "centroids.npy")
+        counts = [points.rows]
         for level, clusters in enumerate(levels[1:], start=2):
             points = _make_level(points, clusters, level, config, seed, engine, folder)
-            counts.append(len(points))
+            counts.append(points.rows)
         write_text(folder / "levels.json", json.dumps(counts) + "\n")
     return Hierarchy(folder)
 
@@ -109,18 +111,17 @@ def choose_levels(rows: int, asked: Sequence[int]) -> list[int]:
 
 
 def cluster_centroids(
-    points: Floats, clusters: int, config: ClusterConfig, seed: int, run: Run = one_by_one
+    points: Vectors, clusters: int, config: ClusterConfig, seed: int, run: Run = one_by_one
 ) -> Clustering:
     """A level above the first: k-means of centroids, and again of the members closest to each new centroid.
 
     Half the mean size of a cluster is taken from each, as in the paper.
     """
-    vectors = ArrayVectors(points)
-    found = _fit(vectors, clusters, config, seed, run)
-    size = max(1, len(points) // (2 * max(1, clusters)))
+    found = _fit(points, clusters, config, seed, run)
+    size = max(1, points.rows // (2 * max(1, clusters)))
     for step in range(config.resample):
-        anew = _fit(ArrayVectors(points[closest_members(found, size)]), clusters, config, seed + step + 1, run)
-        found = assign(vectors, anew.centroids, spherical=config.spherical, run=run)
+        anew = _fit(PartVectors(points, closest_members(found, size)), clusters, config, seed + step + 1, run)
+        found = assign(points, anew.centroids, spherical=config.spherical, run=run)
     return drop_empty(found)
 
 
@@ -132,22 +133,24 @@ def closest_members(found: Clustering, size: int) -> Ints:
     return np.sort(order[place < size])
 
 
-def _fit(points: ArrayVectors, clusters: int, config: ClusterConfig, seed: int, run: Run) -> Clustering:
+def _fit(points: Vectors, clusters: int, config: ClusterConfig, seed: int, run: Run) -> Clustering:
     return fit_kmeans(
         points, clusters, iterations=config.iterations, seed=seed, spherical=config.spherical, run=run
     )  # fmt: skip
 
 
 def _make_level(
-    points: Floats, clusters: int, level: int, config: ClusterConfig, seed: int, engine: Engine, folder: Path
-) -> Floats:
-    """Centroids of a level, kept in its file."""
-    path = folder / f"level-{level}.npz"
+    points: Vectors, clusters: int, level: int, config: ClusterConfig, seed: int, engine: Engine, folder: Path
+) -> FileVectors:
+    """Centroids of a level, kept in its file, from which every task reads what it needs of them."""
+    path = folder / f"centroids-{level}.npy"
     if not path.is_file():
         found = cluster_centroids(points, clusters, config, seed + level, engine.run)
-        save_arrays(path, centroids=found.centroids, parents=found.labels.astype(np.int64))
-    return np.asarray(_level(folder, level)["centroids"], np.float32)
+        save_array(folder / f"parents-{level}.npy", found.labels.astype(np.int64))
+        save_array(path, found.centroids)
+    return _centroids(path)
 
 
-def _level(folder: Path, level: int) -> dict[str, NDArray[Any]]:
-    return load_arrays(folder / f"level-{level}.npz")
+def _centroids(path: Path) -> FileVectors:
+    count, dim = load_array(path).shape
+    return FileVectors(RowFiles([path], [count]), dim, as_is=True)

@@ -78,8 +78,8 @@ def kept_of_cells(pool: Pool, kept: Path) -> Ints:
 
 def make_leaves(
     pool: Pool, kept: Path, sizes: Ints, clusters: int, config: ClusterConfig, seed: int, engine: Engine, folder: Path
-) -> Floats:
-    """Centroids (K, D) of the finest clusters; each cell gets its share of them. What is there is taken up.
+) -> None:
+    """Make the finest clusters; each cell gets its share of them. What is there is taken up.
 
     Args:
         pool: embeddings; kept: a (rows,) bool in a file; sizes: what `kept_of_cells` counts.
@@ -89,7 +89,7 @@ def make_leaves(
     tasks = [(cell, int(share)) for cell, share in enumerate(apportion(sizes, clusters)) if share]
     for _ in engine.run(_ClusterCell(pool, kept, config, seed, folder), tasks):
         pass
-    return _gather(pool, kept, [cell for cell, _ in tasks], folder)
+    _gather(pool, kept, [cell for cell, _ in tasks], folder)
 
 
 def apportion(sizes: Ints, total: int) -> Ints:
@@ -101,7 +101,7 @@ def apportion(sizes: Ints, total: int) -> Ints:
     return np.asarray(np.minimum(np.maximum(shares, 1), sizes), np.int64)
 
 
-def _gather(pool: Pool, kept: Path, cells: Sequence[int], folder: Path) -> Floats:
+def _gather(pool: Pool, kept: Path, cells: Sequence[int], folder: Path) -> None:
     """What the cells hold, as one: labels and closeness by row, centroids one after the other."""
     rows = pool.vectors.rows
     labels, closeness, centroids, first = np.full(rows, -1, np.int32), np.zeros(rows, np.float32), [], 0
@@ -114,7 +114,6 @@ def _gather(pool: Pool, kept: Path, cells: Sequence[int], folder: Path) -> Float
     save_array(folder / "labels.npy", labels)
     save_array(folder / "closeness.npy", closeness)
     save_array(folder / "centroids.npy", np.concatenate(centroids))
-    return np.array(load_array(folder / "centroids.npy"))
 
 
 def _kept_places(pool: Pool, cell: int, kept: Path) -> Ints:

@@ -49,7 +49,7 @@ class Retrieval:
 
     Attributes:
         pool: embeddings; kept: a (rows,) bool in a file: rows that may be retrieved.
-        hierarchy: clusters of those rows; for the method "cluster".
+        hierarchy: clusters of those rows, for the method "cluster"; None where there are no such rows.
     """
 
     pool: Pool
@@ -94,8 +94,9 @@ def _by_sample(
 
 def _by_cluster(source: Retrieval, queries: EmbeddingStore, number: int, config: CurateConfig, engine: Engine) -> Hits:
     """Rows of the finest clusters that hold enough query images, so many of each, drawn at random."""
-    hierarchy = source.hierarchy
-    assert hierarchy is not None, "the method needs clusters"
+    hierarchy, none = source.hierarchy, np.empty(0, np.int64)
+    if hierarchy is None:  # nothing was left to cluster
+        return Hits(none, none, none, np.empty(0, np.float32))
     asked = assign(queries.vectors, np.array(hierarchy.centroids), spherical=config.cluster.spherical, run=engine.run)
     labels = np.asarray(hierarchy.labels, np.int64)
     counts = np.bincount(asked.labels, minlength=len(hierarchy.centroids))

@@ -91,10 +91,11 @@ class RowFiles:
 
 @dataclass(frozen=True)
 class FileVectors:
-    """Embeddings in files, in any floating type and of any length; see `Vectors`."""
+    """Embeddings in files, in any floating type and of any length; see `Vectors`. `as_is` leaves them their length."""
 
     files: RowFiles
     dim: int
+    as_is: bool = False
 
     @property
     def rows(self) -> int:
@@ -103,11 +104,14 @@ class FileVectors:
 
     def read(self, start: int, stop: int) -> Floats:
         """See `Vectors`."""
-        return unit(self.files.read(start, stop))
+        return self._ready(self.files.read(start, stop))
 
     def gather(self, rows: Ints) -> Floats:
         """See `Vectors`."""
-        return unit(self.files.gather(rows))
+        return self._ready(self.files.gather(rows))
+
+    def _ready(self, rows: NDArray[Any]) -> Floats:
+        return np.asarray(rows, np.float32) if self.as_is else unit(rows)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def test_resampling_spreads_centroids_over_the_range_instead_of_the_density() ->
     points = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
 
     def in_sparse_part(resample: int) -> float:
-        found = cluster_centroids(points, 30, ClusterConfig(resample=resample, iterations=50), seed=0)
+        found = cluster_centroids(ArrayVectors(points), 30, ClusterConfig(resample=resample, iterations=50), seed=0)
         return float((np.arctan2(found.centroids[:, 1], found.centroids[:, 0]) > 0.5).mean())
 
     assert in_sparse_part(0) < 0.35 < 0.45 < in_sparse_part(10)  # of the range it is 2/3
@@ -119,9 +119,9 @@ def test_a_hierarchy_covers_what_is_kept_and_goes_on_after_a_kill(tmp_path: Path
         made.closeness[kept], (as_held(store)[kept] * made.centroids[made.labels[kept]]).sum(1), atol=1e-5
     )
     again = cluster(pool, tmp_path / "kept.npy", config, 0, LocalEngine(1), tmp_path / "b")
-    for name in ("labels.npy", "centroids.npy", "level-2.npz", "level-3.npz", "levels.json"):
+    for name in ("labels.npy", "centroids.npy", "centroids-2.npy", "parents-3.npy", "centroids-3.npy", "levels.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     (tmp_path / "b" / "levels.json").unlink()
-    (tmp_path / "b" / "level-3.npz").unlink()
+    (tmp_path / "b" / "centroids-3.npy").unlink()
     assert cluster(pool, tmp_path / "kept.npy", config, 0, engine, tmp_path / "b").levels == again.levels
-    assert (tmp_path / "a" / "level-3.npz").read_bytes() == (tmp_path / "b" / "level-3.npz").read_bytes()
+    assert (tmp_path / "a" / "centroids-3.npy").read_bytes() == (tmp_path / "b" / "centroids-3.npy").read_bytes()

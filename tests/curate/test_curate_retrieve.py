@@ -83,6 +83,19 @@ def test_retrieved_and_sampled_are_both_kept_and_duplicates_are_not_retrieved(tm
     assert sum(entry["stage"] == "sample" and entry["status"] == "kept" for entry in entries.values()) >= 20
 
 
+@pytest.mark.parametrize("method", ["sample", "cluster"])
+def test_a_pool_that_evaluation_sets_hold_whole_leaves_nothing(tmp_path: Path, method: str) -> None:
+    store = fill(tmp_path / "pool", mixture(30))
+    summary = run_stores(
+        tmp_path / "out", store, settings(retrieve_method=method), evaluation=(store,), queries=(store,)
+    )
+    assert summary["dropped_for_evaluation"] == 30 and summary["kept"] == 0 and summary["clusters"] == []
+
+
+def test_a_pool_of_one_image_is_kept(tmp_path: Path) -> None:
+    assert run_stores(tmp_path / "out", fill(tmp_path / "pool", mixture(1)), settings())["kept"] == 1
+
+
 def test_queries_of_another_backbone_are_refused(tmp_path: Path) -> None:
     store, queries = fill(tmp_path / "pool", mixture(20)), fill(tmp_path / "queries", mixture(5, dim=8))
     with pytest.raises(ConfigError, match="embeddings of another backbone"):
