@@ -80,7 +80,7 @@ class DedupConfig:
     chain: bool = True
     neighbours: int = 64
     correlation: float = 0.87
-    evaluation: float = 0.92
+    evaluation: float = 0.95
 
     def __post_init__(self) -> None:
         _at_least("dedup", self, 1, "neighbours")

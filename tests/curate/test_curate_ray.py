@@ -39,6 +39,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         assert not any(name.startswith("RAY_AUTH_") for name in os.environ)
 
 
+@pytest.mark.slow
 def test_results_come_in_order_and_errors_as_they_are(engine: Engine, sample: Path) -> None:
     files = sorted((sample / "rgb").iterdir())[:12]
     wanted = [read_image(file).tolist() for file in files[:2]]
@@ -51,6 +52,7 @@ def test_results_come_in_order_and_errors_as_they_are(engine: Engine, sample: Pa
             list(results)
 
 
+@pytest.mark.slow
 def test_local_and_ray_decide_the_same(engine: Engine, sample: Path, tmp_path: Path) -> None:
     """From image files on, with the shipped backbone and every stage."""
     frames = [frame[::2, ::2] for frame in photographs(sample / "rgb", 60)[::10]]
@@ -66,7 +68,9 @@ def test_local_and_ray_decide_the_same(engine: Engine, sample: Path, tmp_path: P
         dedup_correlation=0.87, embed_shard=4, embed_batch=2, search_exact_up_to=4, search_cells=2, search_probes=2,
         cluster_levels=[3, 2], sample_target=2, dedup_chain=False,
     )  # fmt: skip
-    summaries = {}
+    shards, summaries = iter(range(10)), {}
+    with pytest.raises(KeyboardInterrupt):  # begun here, gone on with there
+        curate(inputs, tmp_path / "ray", config, LocalEngine(1), stop=lambda: next(shards) == 2)
     for name, one in (("local", LocalEngine(1)), ("ray", engine)):
         summaries[name] = curate(inputs, tmp_path / name, config, one)
     assert (tmp_path / "ray" / "manifest.jsonl").read_bytes() == (tmp_path / "local" / "manifest.jsonl").read_bytes()
