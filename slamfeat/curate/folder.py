@@ -2,7 +2,7 @@
 
 OUT/
   config.yaml     all settings; its first line is the command that repeats the run, where it was given
-  embed/          pool, evaluation-... and queries-...: embeddings, see `store`
+  embed/          pool, and a folder a set of evaluation and query images: embeddings, see `store`
   dedup/          see `dedup`; cells/ where the pool was sorted into cells
   cluster/        see `hierarchy`
   retrieve/       see `retrieve`
@@ -22,7 +22,9 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ class CurateFolder:
             raise ConfigError(f"unknown stage '{redo}'; use one of {', '.join(STAGES)}")
         if self.root.is_file():
             raise OutputError(f"{self.root} is a file; choose another --out")
-        if self.root.is_dir() and any(self.root.iterdir()) and not (self.root / "run.log").is_file():
+        if self.root.is_dir() and any(self.root.iterdir()) and not self.log.is_file():
             raise OutputError(f"{self.root} already holds something else; choose another --out")
         gone = STAGES[STAGES.index(redo) :] if redo is not None else ()
         try:
@@ -74,13 +76,23 @@ class CurateFolder:
                 if _TEMPORARY.fullmatch(half.name) and half.is_file():
                     half.unlink()
             self.root.mkdir(parents=True, exist_ok=True)
+            self.log.touch()
         except OSError as error:
             raise OutputError(f"cannot write to {self.root}: {error.strerror}; choose another --out") from error
 
-    def embeddings(self, kind: str, images: Path | None = None) -> Path:
-        """Folder of a store: of the pool, or of one of several sets, named by where its images are."""
-        name = kind if images is None else f"{kind}-{hashlib.sha256(str(images.resolve()).encode()).hexdigest()[:8]}"
-        return self.root / "embed" / name
+    @property
+    def log(self) -> Path:
+        """What happened when."""
+        return self.root / "run.log"
+
+    def note(self, line: str) -> None:
+        """Write a line to the log; a full disk shows when results are written, and the log may lose lines before."""
+        with suppress(OSError), self.log.open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def embeddings(self, kind: str, images: Path, digest: str) -> Path:
+        """Folder of the store of a set, named by where its images are and what they are called."""
+        return self.root / "embed" / f"{kind}-{hashlib.sha256(f'{images} {digest}'.encode()).hexdigest()[:8]}"
 
     def check(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
         """Hold the settings of all stages against those that stages there were begun with.

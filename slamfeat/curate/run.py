@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,9 +21,7 @@ from slamfeat.curate.store_writer import StoreWriter
 from slamfeat.curate.watch import WatchedEngine
 from slamfeat.errors import ImageError, InputError
 from slamfeat.files import write_text
-from slamfeat.run_log import logging_to
 
-logger = logging.getLogger(__name__)
 _SHOWN = 3  # unusable images named one by one; all are in the manifest
 
 
@@ -72,18 +69,24 @@ def curate(
         if next(walk_images(images), None) is None:
             raise InputError(f"{images}: holds no images; check the path")
     folder = CurateFolder(out)
-    settings = stage_settings(config, _digests(inputs.evaluation), _digests(inputs.queries))
+    evaluation, queries = _digests(inputs.evaluation), _digests(inputs.queries)
+    settings = stage_settings(config, evaluation, queries)
     folder.prepare(overwrite, redo)
     folder.check(settings)
-    with logging_to(out / "run.log", append=True):
-        tell = _logged(say)
-        run = CurateRun(folder, config, WatchedEngine(engine, tell, stop), tell, settings)
-        with run.timed("embed"):
-            store = embed_folder(run, inputs.images, folder.embeddings("pool"))
-            evaluation = [embed_folder(run, one, folder.embeddings("evaluation", one)) for one in inputs.evaluation]
-            queries = [embed_folder(run, one, folder.embeddings("queries", one)) for one in inputs.queries]
-        write_text(folder.config, (f"# {command}\n" if command else "") + to_yaml(config))
-        return curate_stores(run, store, evaluation, queries, inputs.images)
+
+    def tell(line: str) -> None:
+        folder.note(line)
+        say(line)
+
+    run = CurateRun(folder, config, WatchedEngine(engine, tell, stop), tell, settings)
+    with run.timed("embed"):
+        store = embed_folder(run, inputs.images, folder.root / "embed" / "pool")
+        sets = [
+            [embed_folder(run, Path(one), folder.embeddings(kind, Path(one), digest)) for one, digest in found.items()]
+            for kind, found in (("evaluation", evaluation), ("queries", queries))
+        ]
+    write_text(folder.config, (f"# {command}\n" if command else "") + to_yaml(config))
+    return curate_stores(run, store, sets[0], sets[1], inputs.images)
 
 
 def embed_folder(run: CurateRun, images: Path, folder: Path) -> EmbeddingStore:
@@ -109,11 +112,3 @@ def embed_folder(run: CurateRun, images: Path, folder: Path) -> EmbeddingStore:
 
 def _digests(folders: Sequence[Path]) -> dict[str, str]:
     return {str(folder.resolve()): compute_digest(walk_images(folder))[1] for folder in folders}
-
-
-def _logged(say: Callable[[str], None]) -> Callable[[str], None]:
-    def tell(line: str) -> None:
-        say(line)
-        logger.info(line)
-
-    return tell

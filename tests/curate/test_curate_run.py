@@ -79,6 +79,7 @@ def test_every_image_is_in_the_manifest_with_its_reason(inputs: CurateInputs, tm
     page = (tmp_path / "out" / "page.html").read_text()
     assert page.count("<img") > 8 and "again/jpeg.png" in page and "src='http" not in page
     assert [line for line in said if "skipped" in line and "cut.png" in line]
+    assert all(line in (tmp_path / "out" / "run.log").read_text() for line in said)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "config.yaml", "embed", "dedup", "cluster", "retrieve", "sample", "manifest.jsonl", "summary.json", "page.html",
         "run.log",
@@ -220,6 +221,10 @@ def test_sets_may_come_later_and_changed_images_are_seen(inputs: CurateInputs, t
     curate(inputs, out, config, engine, redo="dedup")
     curate(inputs, tmp_path / "at-once", config, engine)
     assert made(out) == made(tmp_path / "at-once")
+    write_image(inputs.evaluation[0] / "new.png", np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"evaluation .* pass --from dedup"):
+        curate(inputs, out, config, engine)
+    assert curate(inputs, out, config, engine, redo="dedup")["dropped_for_evaluation"] == 1
     write_image(inputs.images / "new.png", np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(ConfigError, match=r"images have changed since \(then 12, now 13 names\)"):
         curate(inputs, out, config, engine)
