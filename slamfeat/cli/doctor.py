@@ -13,7 +13,7 @@ from rich.table import Table
 from slamfeat.cli.common import Json, console, tell
 
 EXAMPLES = "Example: [bold]slamfeat doctor --json[/bold]"
-_OPTIONAL = ("openvino", "nncf", "onnx", "onnxscript", "onnxruntime", "poselib")
+_OPTIONAL = ("openvino", "nncf", "onnx", "onnxscript", "onnxruntime", "poselib", "faiss-cpu", "ray")
 _PACKAGES = ("torch", "opencv-python", "kornia", "numpy", "scipy", "pycolmap", "evo", "open3d", "safetensors")
 
 

@@ -13,7 +13,21 @@ from typing import Any
 
 import typer
 
-from slamfeat.cli import bench, demo, distill, doctor, eval, export, extract, match, pretrain, run, train, weights
+from slamfeat.cli import (
+    bench,
+    curate,
+    demo,
+    distill,
+    doctor,
+    eval,
+    export,
+    extract,
+    match,
+    pretrain,
+    run,
+    train,
+    weights,
+)
 from slamfeat.cli.common import Verb, Verbs, messages, say
 from slamfeat.errors import SlamfeatError
 
@@ -57,6 +71,7 @@ app.command("eval", cls=Verb, epilog=eval.EXAMPLES)(eval.eval_command)
 app.command("train", cls=Verb, epilog=train.EXAMPLES)(train.train_command)
 app.command("pretrain", cls=Verb, epilog=pretrain.EXAMPLES)(pretrain.pretrain_command)
 app.command("distill", cls=Verb, epilog=distill.EXAMPLES)(distill.distill_command)
+app.command("curate", cls=Verb, epilog=curate.EXAMPLES)(curate.curate_command)
 app.add_typer(bench.app, name="bench", epilog=bench.EXAMPLES)
 app.add_typer(export.app, name="export", epilog=export.EXAMPLES)
 app.add_typer(weights.app, name="weights", epilog=weights.EXAMPLES)

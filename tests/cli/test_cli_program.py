@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import SCRIPT, cli, script
 
-VERBS = ["demo", "run", "match", "extract", "eval", "doctor", "weights"]
+VERBS = ["demo", "run", "match", "extract", "eval", "curate", "doctor", "weights"]
 CHEAP = ("frontend.cell=28", "frontend.num_keypoints=300")
 
 

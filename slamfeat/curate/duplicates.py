@@ -1,0 +1,116 @@
+"""Pairs of the same picture: near in their embeddings, and alike as thumbnails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slamfeat.curate.kmeans import Span
+from slamfeat.curate.rows import Ints, save_arrays
+from slamfeat.curate.search import Neighbours, Search, result_path
+from slamfeat.curate.store import EmbeddingStore
+from slamfeat.curate.thumbnails import correlations
+
+
+@dataclass(frozen=True)
+class FindDuplicates:
+    """Work: the neighbours of some queries that show the same picture, written to a file as `Search` does.
+
+    Attributes:
+        search: finds the candidates.
+        queries, rows: folders of the stores that hold the thumbnails; rows are those of the pool.
+        correlation: least of the thumbnails, see `thumbnails.correlations`; 0 for no look at them.
+        surely: cosine from which thumbnails need not be alike.
+    """
+
+    search: Search
+    queries: Path
+    rows: Path
+    correlation: float
+    surely: float = 2.0
+
+    def __call__(self, span: Span) -> None:
+        """Find them, unless the file is there."""
+        path = result_path(self.search.folder, span)
+        if path.is_file():
+            return
+        places = np.arange(*span, dtype=np.int64)
+        names = self.search.pool.rows(places) if self.search.own else places
+        found = self.search.find(self.search.queries.read(*span), names)
+        save_arrays(path, **self._same(found)._asdict())
+
+    def _same(self, found: Neighbours) -> Neighbours:
+        if not self.correlation or not len(found.rows):
+            return found
+        keep = found.cosines >= self.surely
+        asked = np.flatnonzero(~keep)
+        if len(asked):
+            a = EmbeddingStore(self.queries).thumbs(found.queries[asked])
+            b = EmbeddingStore(self.rows).thumbs(found.rows[asked])
+            keep[asked] = correlations(a, b, self.correlation) >= self.correlation
+        return found.at(keep)
+
+
+def components(pairs: Iterable[tuple[Ints, Ints]], rows: int) -> Ints:
+    """Groups of rows that pairs connect: for every row the first row of its group, itself where it is alone.
+
+    Args:
+        pairs: batches of two (P,) arrays of rows; a batch at a time is held.
+        rows: how many there are.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    parent = np.arange(rows, dtype=np.int64)
+    for a, b in pairs:
+        ends, places = np.unique(_roots(parent, np.concatenate([a, b])), return_inverse=True)
+        ones = np.ones(len(a), np.int8)
+        graph = coo_array((ones, (places[: len(a)], places[len(a) :])), shape=(len(ends), len(ends)))
+        _, labels = connected_components(graph, directed=False)
+        _, firsts = np.unique(labels, return_index=True)  # `ends` rise, so the first of a group is its least row
+        parent[ends] = ends[firsts][labels]
+    return _roots(parent, np.arange(rows, dtype=np.int64))
+
+
+def choose_kept(groups: Ints, pixels: NDArray[np.int64]) -> Ints:
+    """For every row the row that stands for its group: the one with most pixels, the first of equal ones."""
+    order = np.lexsort((np.arange(len(groups)), -pixels, groups))
+    leads = order[np.unique(groups[order], return_index=True)[1]]
+    kept = np.empty(len(groups), np.int64)
+    kept[groups[leads]] = leads
+    return kept[groups]
+
+
+def choose_direct(pairs: Iterable[tuple[Ints, Ints]], pixels: NDArray[np.int64]) -> Ints:
+    """For every row the row that stands for it, which shows the same itself: itself where it is kept.
+
+    The largest image is kept and what shows the same dropped, then the largest of the rest, and so on; the first of
+    equal ones. All pairs are held at once.
+    """
+    from scipy.sparse import coo_array
+
+    batches = list(pairs)
+    a, b = (np.concatenate([batch[side] for batch in batches] or [np.empty(0, np.int64)]) for side in (0, 1))
+    ends, places = np.unique(np.concatenate([a, b]), return_inverse=True)
+    forth, back = places[: len(a)], places[len(a) :]
+    both = (np.concatenate([forth, back]), np.concatenate([back, forth]))
+    links = coo_array((np.ones(len(both[0]), np.int8), both), shape=(len(ends), len(ends))).tocsr()
+    keeper, is_free = np.arange(len(pixels), dtype=np.int64), np.ones(len(ends), bool)
+    for place in np.lexsort((ends, -pixels[ends])):
+        if is_free[place]:
+            same = links.indices[links.indptr[place] : links.indptr[place + 1]]
+            same = same[is_free[same]]
+            keeper[ends[same]] = ends[place]
+            is_free[same] = is_free[place] = False
+    return keeper
+
+
+def _roots(parent: Ints, rows: Ints) -> Ints:
+    found = parent[rows]
+    while not np.array_equal(further := parent[found], found):
+        found = further
+    return found

@@ -1,0 +1,84 @@
+"""The benchmarks of curation: what they plant, and how they count."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import curate_duplicates, curate_million
+from slamfeat.config import load_config
+from slamfeat.curate import CurateConfig
+from slamfeat.curate.store import Shard
+from slamfeat.curate.store_writer import StoreWriter
+from slamfeat.image import read_image
+
+
+def test_copies_are_planted_of_every_second_image(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for file in sorted((sample / "rgb").iterdir())[:3]:
+        shutil.copy(file, tmp_path / "source")
+    planted = curate_duplicates.plant(tmp_path / "source", tmp_path / "images", 2)
+    assert len(planted) == 18 and len(list((tmp_path / "images").iterdir())) == 21
+    assert len({kind for _, kind in planted.values()}) == 9
+    sizes = {kind: read_image(tmp_path / "images" / name).shape[:2] for name, (_, kind) in planted.items()}
+    assert sizes["exact"] == sizes["JPEG 30"] == sizes["brightness x 0.6"] == (480, 640)
+    assert sizes["resized to 0.5"] == (240, 320) and sizes["90 % cut out, anywhere"] == (432, 576)
+
+
+def test_recall_and_precision_count_groups_whoever_is_kept() -> None:
+    planted = {"a~1": ("a", "resized"), "a~2": ("a", "JPEG"), "b~1": ("b", "JPEG"), "c~1": ("c", "resized")}
+    of = {"a": "a~1", "a~2": "a~1", "b~1": "b", "d": "e"}  # c~1 is missed, d dropped wrongly
+    entries = {
+        name: {"status": "dropped", "stage": "dedup", "by": of[name]} if name in of
+        else {"status": "kept", "stage": "dedup"}
+        for name in ("a", "b", "c", "d", "e", *planted)
+    }  # fmt: skip
+    result = curate_duplicates.score(entries, planted)
+    assert (result["planted"], result["originals"], result["dropped"]) == (4, 5, 4)
+    assert (result["recall"], result["precision"]) == (0.75, 0.75)
+    assert result["missed"] == ["c~1 (resized)"] and result["wrong"] == ["d, dropped for e"]
+    assert {row["copies"]: row["recall"] for row in result["rows"]} == {"resized": 0.5, "JPEG": 1.0}
+    halves = [result[key] for key in ("chosen_on", "held_out")]
+    assert sum(half["planted"] for half in halves) == 4 and sum(half["dropped"] for half in halves) == 4
+    result["margins"] = [{"measure": "cosine", "copies, least": 0.9}]
+    assert "c~1 (resized)" in curate_duplicates.report(result, {"date": "today", "command": "x"})
+
+
+def test_margins_are_of_copies_and_of_other_photographs(tmp_path: Path) -> None:
+    embeddings = np.array([[1, 0], [0.96, 0.28], [0, 1], [0.8, 0.6]])
+    thumbs = np.random.default_rng(0).integers(0, 255, (4, 32, 32), dtype=np.uint8)
+    thumbs[1] = thumbs[0] // 2
+    shard = Shard(embeddings, np.full((4, 2), 64, np.int32), thumbs)
+    store = StoreWriter.filled(tmp_path, ["a", "a~1", "b", "c"], 4, [shard], {})
+    cosine, correlation = curate_duplicates.margins(store, {"a~1": ("a", "darker")}, 0.5)
+    assert cosine["copies, least"] == pytest.approx(0.96, abs=1e-3)
+    assert cosine["others, most"] == pytest.approx(0.8, abs=1e-3) and cosine["pairs of others"] == 3
+    assert (
+        correlation["copies, least"] > 0.99 > 0.5 > correlation["others, most"] and correlation["pairs of others"] == 2
+    )
+
+
+def test_the_mixture_is_what_it_says_and_is_curated_as_planted(tmp_path: Path) -> None:
+    rows, kinds = 4000, 40
+    shard = next(curate_million.shards(rows, kinds, 0))
+    cosines = shard.embeddings @ shard.embeddings.T
+    of = curate_million.true_kinds(rows, kinds, 0)
+    same = (of[:, None] == of[None]) & ~np.eye(rows, dtype=bool)
+    assert (
+        abs(float(np.median(cosines[same])) - 0.67) < 0.02
+        and float(np.abs(cosines[~same & ~np.eye(rows, dtype=bool)]).max()) < 0.4
+    )
+    planted = curate_million.is_copy(rows)
+    assert planted.sum() == 200 and np.diag(cosines[:200, 3800:]).min() > 0.95
+    store = StoreWriter.filled(
+        tmp_path / "store", (f"{row}.jpg" for row in range(rows)), curate_million.SHARD, [shard], {}
+    ).folder
+    settings = [*curate_million.SETTINGS, "search.exact_up_to=500", "workers=1"]
+    found = curate_million.run(store, tmp_path / "out", load_config(CurateConfig, None, settings))
+    row = curate_million.figures(tmp_path / "out", found, rows, kinds, 0)
+    assert row["copies_planted"] == 200 and row["copies_recall"] == row["dropped_precision"] == 1
+    assert row["sampled"] == 380 and row["kinds_gini_after"] < row["kinds_gini_before"] - 0.1
+    assert row["peak_mb"] > 50 and row["minutes"] > 0

@@ -1,0 +1,80 @@
+"""Ray with two workers on this machine against the local engine. Ray is large and not among the packages for tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from operator import mul
+from pathlib import Path
+
+import pytest
+from curate_helpers import copies, photographs, settings, write_image
+
+from slamfeat.curate import CurateInputs, Engine, LocalEngine, curate
+from slamfeat.errors import ImageError, MissingDependencyError
+from slamfeat.image import read_image
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from slamfeat.curate.ray_engine import RayEngine
+
+    monkeypatch.setattr("slamfeat.curate.ray_engine.installed", lambda name: False)
+    with pytest.raises(MissingDependencyError, match=r'pip install "slamfeat\[ray\]"'):
+        RayEngine()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    pytest.importorskip("ray", reason='Ray is not installed: pip install "slamfeat[ray]"')
+    from slamfeat.curate.ray_engine import RayEngine
+
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        patch.setenv("HOME", str(home))
+        made = RayEngine(workers=2)
+        yield made
+        made.close()
+        assert list(home.iterdir()) == []  # no token, no telemetry's files
+        assert not any(name.startswith("RAY_AUTH_") for name in os.environ)
+
+
+@pytest.mark.slow
+def test_results_come_in_order_and_errors_as_they_are(engine: Engine, sample: Path) -> None:
+    files = sorted((sample / "rgb").iterdir())[:12]
+    wanted = [read_image(file).tolist() for file in files[:2]]
+    assert [array.tolist() for array in engine.run(read_image, files[:2])] == wanted
+    double = partial(mul, 2)
+    assert list(engine.run(double, range(20))) == list(LocalEngine(2).run(double, range(20))) == list(range(0, 40, 2))
+    assert sorted(engine.stream(double, range(7))) == list(range(0, 14, 2)) and list(engine.stream(double, [])) == []
+    for results in (engine.run(read_image, [files[0], Path("gone")]), engine.stream(read_image, [Path("gone")])):
+        with pytest.raises(ImageError, match=r"^gone: No such file or directory; check the path$"):
+            list(results)
+
+
+@pytest.mark.slow
+def test_local_and_ray_decide_the_same(engine: Engine, sample: Path, tmp_path: Path) -> None:
+    """From image files on, with the shipped backbone and every stage."""
+    frames = [frame[::2, ::2] for frame in photographs(sample / "rgb", 60)[::10]]
+    for at, frame in enumerate(frames):
+        write_image(tmp_path / "images" / f"{at}.png", frame)
+    for name, altered in copies(frames[0]).items():
+        write_image(tmp_path / "images" / f"{name}.png", altered)
+    (tmp_path / "images" / "broken.png").write_bytes(b"x")
+    write_image(tmp_path / "held" / "a.png", frames[5])
+    write_image(tmp_path / "wanted" / "a.png", frames[2])
+    inputs = CurateInputs(tmp_path / "images", (tmp_path / "held",), (tmp_path / "wanted",))
+    config = settings(
+        dedup_correlation=0.87, embed_shard=4, embed_batch=2, search_exact_up_to=4, search_cells=2, search_probes=2,
+        cluster_levels=[3, 2], sample_target=2, dedup_chain=False,
+    )  # fmt: skip
+    shards, summaries = iter(range(10)), {}
+    with pytest.raises(KeyboardInterrupt):  # begun here, gone on with there
+        curate(inputs, tmp_path / "ray", config, LocalEngine(1), stop=lambda: next(shards) == 2)
+    for name, one in (("local", LocalEngine(1)), ("ray", engine)):
+        summaries[name] = curate(inputs, tmp_path / name, config, one)
+    assert (tmp_path / "ray" / "manifest.jsonl").read_bytes() == (tmp_path / "local" / "manifest.jsonl").read_bytes()
+    assert summaries["ray"]["engine"] == "ray" and summaries["ray"]["workers"] == 2
+    assert summaries["ray"]["dropped_by_dedup"] >= 7 and summaries["ray"]["unreadable"] == 1
+    for file in sorted((tmp_path / "local").rglob("*.np[yz]")):
+        assert file.read_bytes() == (tmp_path / "ray" / file.relative_to(tmp_path / "local")).read_bytes(), file
