@@ -88,9 +88,10 @@ class FrontendGraph(Graph):
     def __init__(self, frontend: Frontend, size: tuple[int, int], num_keypoints: int) -> None:
         super().__init__()
         self.frontend, self.backbone, self.num_keypoints = frontend, frontend.backbone, num_keypoints
-        if frontend.config.selector.saliency == "learned":
+        if frontend.config.selector.saliency in ("learned", "fine"):
             raise ConfigError(
-                "selector.saliency=learned cannot be exported yet; export with selector.saliency=gradient"
+                f"selector.saliency={frontend.config.selector.saliency} cannot be exported yet; "
+                "export with selector.saliency=gradient"
             )
         self.fine = _fine_branch(frontend.plain_heads)
         self.joined = None if frontend.plain_heads is None else frontend.plain_heads.descriptor

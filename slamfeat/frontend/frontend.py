@@ -22,6 +22,7 @@ from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.descriptor import join, token_grid, tokens_at
 from slamfeat.frontend.heads.bundle import Heads, load_heads
 from slamfeat.frontend.heads.describe import FineView, view_fine
+from slamfeat.frontend.heads.detect import select_seen
 from slamfeat.frontend.heads.saliency import Judged
 from slamfeat.frontend.heads_fit import check_heads, engine_heads
 from slamfeat.frontend.local import dense_root_sift
@@ -193,8 +194,11 @@ class Frontend:
         self, pixels: Pixels, seen: FineView | None, count: int, mask: NDArray[np.uint8] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Keypoints (B, K, 2) in pixels of the image, scores (B, K), which are valid (B, K)."""
+        settings = self.config.selector
+        if settings.saliency == "fine" and seen is not None:
+            return select_seen(seen, self.cell, count, settings, mask)
         fitted, to_fitted = pixels.fitted()
-        allowed, settings = allowed_pixels(mask, pixels, self.config.fit), self.config.selector
+        allowed = allowed_pixels(mask, pixels, self.config.fit)
         if settings.saliency != "learned" or seen is None:
             points, scores, valid = select_keypoints(fitted, self.cell, count, settings, allowed)
             return to_fitted.inverse().apply(points), scores, valid
@@ -215,7 +219,7 @@ class Frontend:
         if self.heads is None:
             return None
         with record_function("slamfeat.describe"):
-            return view_fine(self.heads.fine, pixels.colour())
+            return view_fine(self.heads.fine, pixels.colour(), self.config.selector.saliency == "fine")
 
     @torch.inference_mode()
     def _judge(self, seen: FineView, keypoints: Tensor) -> Judged:

@@ -12,6 +12,9 @@ from slamfeat.errors import ConfigError
 from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.heads.bundle import Heads
 
+DETECTORS = ("xfeat", "aliked")
+"""Fine branches that come with a detector."""
+
 
 def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], config: FrontendConfig) -> None:
     """Whether heads fit a backbone and what the settings ask of them.
@@ -29,6 +32,11 @@ def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], conf
             raise ConfigError(f"{setting}: need trained heads, which have a {part}; set heads=")
         if is_wanted and getattr(heads, part) is None:
             raise ConfigError(f"these heads have no {part}, which {setting} needs; choose another, or other heads")
+    if config.selector.saliency == "fine" and (heads is None or heads.about.fine not in DETECTORS):
+        raise ConfigError(
+            f"selector.saliency=fine: needs heads with the fine branch {' or '.join(DETECTORS)}, which come with a "
+            "detector; set heads=light or heads=full, or another saliency"
+        )
     if heads is not None:
         _check_tokens(heads, backbone, [layer % backbone.depth for layer in layers], wanted["matcher"][1])
 
@@ -70,5 +78,5 @@ def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: Fro
     matcher: Precision | None = reduced if engine.precision == "bf16" else "fp32"
     if not attention or adaptive:
         matcher = None
-    refiner = config.refine.method == "learned"
-    return compile_heads(heads, reduced, matcher=matcher, refiner=refiner, layers=config.matcher.layers)
+    refiner, detect = config.refine.method == "learned", config.selector.saliency == "fine"
+    return compile_heads(heads, reduced, matcher=matcher, refiner=refiner, layers=config.matcher.layers, detect=detect)

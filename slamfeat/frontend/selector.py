@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
 
-Saliency = Literal["gradient", "shi_tomasi", "center", "learned"]
+Saliency = Literal["gradient", "shi_tomasi", "center", "learned", "fine"]
 Judge = Callable[[Tensor], Tensor]
 """From proposed keypoints (B, N, 2), pixels of the fitted image, to how good they are (B, N), above 0 and up to 1."""
 _LEAST_SIDE = 7
@@ -33,16 +33,19 @@ class SelectorConfig:
 
     Attributes:
         saliency: "gradient" (Gaussian + Sobel magnitude), "shi_tomasi" (smaller eigenvalue of the structure tensor),
-            "center": the cell's centre itself, scored by its strongest gradient, or "learned": the strongest gradient
-            of a cell, scored by the trained saliency of `frontend.heads`.
+            "center": the cell's centre itself, scored by its strongest gradient, "learned": the strongest gradient of
+            a cell, scored by the trained saliency of `frontend.heads`, or "fine": the detector that their fine branch
+            was published with (XFeat's, ALIKED's).
         sigma: standard deviation of the blur before the gradient, or of the structure tensor's window; pixels.
         nms_radius: of two peaks closer than this (pixels) the weaker is dropped.
         threshold: least saliency, as a fraction of the image's 99th percentile of cell peaks.
-        floor: least saliency in absolute terms (grey levels in 0..1 a pixel), so that a black or flat image gives none.
+        floor: least saliency in absolute terms (grey levels in 0..1 a pixel; odds with "fine"), so that a black or flat
+            image gives none.
         splits: parts a cell is split into along each side, each with its own keypoint (1: one keypoint a cell, as
             DINO-VO); 0 for as many as leave 7 pixels to a side.
         coverage: regions along the longer image side that get an equal share of the K slots first; 0 for pure top-K.
-        subpixel: fit a parabola to the saliency around the peak.
+        subpixel: fit a parabola to the saliency around the peak; with "fine", the mean place of a sharpened window, as
+            ALIKED.
         border: keypoints keep this distance from the image border; pixels.
         aligned: one keypoint a part of a cell; without it `nms_radius` alone, then a square's half side in whole
             pixels, keeps keypoints apart, as in detectors that know of no cells. For comparison.
@@ -70,7 +73,7 @@ class SelectorConfig:
 
 def select_keypoints(
     gray: Tensor, cell: int, count: int, config: SelectorConfig, allowed: Tensor | None = None,
-    judge: Judge | None = None,
+    judge: Judge | None = None, response: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Choose `count` keypoints an image.
 
@@ -81,6 +84,7 @@ def select_keypoints(
         config: see `SelectorConfig`.
         allowed: (B, 1, H, W) bool, False where no keypoint may lie.
         judge: scores what "learned" saliency proposes.
+        response: (B, 1, H, W) saliency that is known, instead of what `saliency_map` makes of `gray`; any H and W.
 
     Returns:
         keypoints (B, K, 2) in pixels of `gray`, scores (B, K), mask (B, K); best first, empty slots last and zero.
@@ -91,10 +95,13 @@ def select_keypoints(
     side = part_side(cell, config.splits)
     if config.saliency == "learned" and judge is None:
         raise ConfigError("selector.saliency=learned needs trained heads with a saliency head; set heads=")
-    saliency = saliency_map(gray, config)
+    if config.saliency == "fine" and response is None:
+        raise ConfigError("selector.saliency=fine needs trained heads with a published fine branch; set heads=")
+    saliency = saliency_map(gray, config) if response is None else response
     usable = _without_border(saliency, config.border)
     if allowed is not None:
         usable = usable * allowed
+    usable = F.pad(usable, (0, -usable.shape[-1] % side, 0, -usable.shape[-2] % side))  # a response of any size
     points, peaks = _aligned_peaks(usable, side, config) if config.aligned else _free_peaks(usable, config.nms_radius)
     # The level is one of peaks of cells, also where most pixels are no peak.
     keep = _above_threshold(peaks, peaks if config.aligned else F.max_pool2d(peaks, side), config)
@@ -102,7 +109,8 @@ def select_keypoints(
         peaks = judge(points.flatten(1, 2)).view_as(peaks)
     keypoints, scores, mask = _take_best(points, peaks, keep, count, config.coverage)
     if config.subpixel and config.saliency != "center":
-        keypoints = keypoints + parabola_offset(saliency, keypoints) * mask[..., None]
+        offset = soft_offset if config.saliency == "fine" else parabola_offset
+        keypoints = keypoints + offset(saliency, keypoints) * mask[..., None]
     return keypoints, scores, mask
 
 
@@ -177,6 +185,22 @@ def parabola_offset(response: Tensor, points: Tensor) -> Tensor:
         return torch.where(peak, (after - before) / (2 * curvature.clamp_min(1e-9)), 0.0).clamp(-0.5, 0.5)
 
     return torch.stack([offset(at(-1, 0), at(1, 0)), offset(at(0, -1), at(0, 1))], -1)
+
+
+def soft_offset(response: Tensor, points: Tensor, radius: int = 2, temperature: float = 0.1) -> Tensor:
+    """Offset (B, K, 2) of peaks at integer `points` (B, K, 2): the mean place in a window, weighted by a softmax.
+
+    ALIKED's differentiable keypoint detection (Zhao et al., "ALIKE", TMM 2022, Sec. III-B).
+    """
+    height, width = response.shape[-2:]
+    steps = torch.arange(-radius, radius + 1, device=points.device)
+    dy, dx = (part.flatten() for part in torch.meshgrid(steps, steps, indexing="ij"))
+    x, y = (points[..., i].round().long()[..., None] + d for i, d in ((0, dx), (1, dy)))
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    around = response.flatten(1).gather(1, index.flatten(1)).view_as(index)
+    weight = (around / temperature).masked_fill(~inside, -torch.inf).softmax(-1)
+    return torch.stack([(weight * dx).sum(-1), (weight * dy).sum(-1)], -1)
 
 
 def _without_border(saliency: Tensor, border: int) -> Tensor:

@@ -26,7 +26,13 @@ _KEYPOINTS = 24  # of the matcher's example
 
 
 def compile_heads(
-    heads: Heads, precision: Precision, *, matcher: Precision | None, refiner: bool, layers: int = 0
+    heads: Heads,
+    precision: Precision,
+    *,
+    matcher: Precision | None,
+    refiner: bool,
+    layers: int = 0,
+    detect: bool = False,
 ) -> Heads:
     """A copy of the heads with the networks of its fine branch, and of the parts asked for, in OpenVINO.
 
@@ -38,12 +44,13 @@ def compile_heads(
         matcher: precision of the matcher; None where it is not wanted.
         refiner: whether it is wanted.
         layers: of the matcher that will be used, 0 for all; other numbers are converted when they are met.
+        detect: whether the fine branch's detector is wanted.
 
     Raises:
         ConfigError: the matcher has fewer layers.
     """
     compiled = copy.deepcopy(heads)
-    compiled.fine = _attempt("fine branch", lambda: CompiledFine(heads.fine, precision), compiled.fine)
+    compiled.fine = _attempt("fine branch", lambda: CompiledFine(heads.fine, precision, detect), compiled.fine)
     if matcher is not None and heads.matcher is not None:
         own = heads.matcher
         depth = own.depth(layers)
@@ -64,27 +71,44 @@ def _attempt(name: str, build: Callable[[], M], otherwise: M) -> M:
 
 
 class CompiledFine(FineBranch):
-    """A fine branch whose `features` OpenVINO computes."""
+    """A fine branch whose `features` OpenVINO computes, or all its maps."""
 
-    def __init__(self, branch: FineBranch, precision: Precision) -> None:
+    def __init__(self, branch: FineBranch, precision: Precision, detect: bool = False) -> None:
         super().__init__()
         self.dim, self.step, self.branch = branch.dim, branch.step, branch
         example = torch.zeros(1, 3, 2 * branch.step, 3 * branch.step)
         allowed: Precision = precision if branch.rounds else "fp32"
-        self._network = compile_module(_Features(branch), (example,), f"{branch.dim} {branch.step}", allowed)
+        network = _Maps(branch) if detect else _Features(branch)
+        self._detects = detect
+        self._network = compile_module(network, (example,), f"{branch.dim} {branch.step}", allowed)
 
     def forward(self, image: Tensor) -> FineMaps:
-        """See `FineBranch`; in torch."""
-        maps: FineMaps = self.branch(image)
+        """See `FineBranch`; in torch where the detector was not asked for."""
+        maps: FineMaps = FineMaps(*self._network(image)) if self._detects else self.branch(image)
         return maps
 
     def features(self, image: Tensor) -> Tensor:
         """See `FineBranch`."""
         return self._network(image)[0]
 
+    def detect(self, maps: FineMaps) -> Tensor | None:
+        """See `FineBranch`."""
+        return self.branch.detect(maps)
+
     def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
         """See `FineBranch`; in torch."""
         return self.branch.describe(maps, keypoints, size)
+
+
+class _Maps(nn.Module):
+    def __init__(self, branch: FineBranch) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """See `FineBranch.forward`; those that there are."""
+        maps: FineMaps = self.branch(image)
+        return tuple(value for value in maps if value is not None)
 
 
 class _Features(nn.Module):

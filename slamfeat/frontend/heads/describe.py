@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from slamfeat.errors import ConfigError
 from slamfeat.frontend.heads.fine import FineBranch, FineMaps
 from slamfeat.types import PixelMap
 
@@ -28,18 +29,30 @@ class FineView:
     size: tuple[int, int]
     to_seen: PixelMap
 
+    def detect(self) -> Tensor:
+        """How good a keypoint each pixel of the seen image would be, (B, 1, h, w).
+
+        Raises:
+            ConfigError: a branch that does not say.
+        """
+        found = self.branch.detect(self.maps)
+        if found is None:
+            raise ConfigError("selector.saliency=fine: this fine branch has no detector; use XFeat's or ALIKED's heads")
+        return found
+
     def describe(self, keypoints: Tensor) -> Tensor:
         """Fine descriptors (B, K, branch.dim) of unit length at keypoints (B, K, 2), pixels of the original image."""
         return self.branch.describe(self.maps, self.to_seen.apply(keypoints), self.size)
 
 
-def view_fine(branch: FineBranch, image: Tensor) -> FineView:
-    """Run a fine branch over images (B, 3, H, W) or (B, 1, H, W) in [0, 1].
+def view_fine(branch: FineBranch, image: Tensor, detect: bool = False) -> FineView:
+    """Run a fine branch over images (B, 3, H, W) or (B, 1, H, W) in [0, 1]; `detect` for its saliency as well.
 
     The image is resized to whole steps of the branch, which changes it by less than a step, as XFeat does.
     """
     resized, to_seen = _in_whole_steps(branch, image)
-    return FineView(branch, FineMaps(branch.features(resized)), (resized.shape[-1], resized.shape[-2]), to_seen)
+    maps: FineMaps = branch(resized) if detect else FineMaps(branch.features(resized))
+    return FineView(branch, maps, (resized.shape[-1], resized.shape[-2]), to_seen)
 
 
 def describe_fine(branch: FineBranch, image: Tensor, keypoints: Tensor) -> Tensor:

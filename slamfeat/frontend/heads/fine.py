@@ -55,6 +55,10 @@ class FineBranch(nn.Module, ABC):
         maps: FineMaps = self(image)
         return maps.features
 
+    def detect(self, maps: FineMaps) -> Tensor | None:
+        """How good a keypoint each pixel would be (B, 1, H, W), 0..1, as the branch was published; None for none."""
+        return maps.saliency
+
     @abstractmethod
     def describe(self, maps: FineMaps, keypoints: Tensor, size: tuple[int, int]) -> Tensor:
         """Descriptors (B, K, dim) of unit length at keypoints (B, K, 2), pixels of the image of `size` (W, H)."""
@@ -81,6 +85,13 @@ class XFeatBranch(FineBranch):
         features, logits, reliability = self.net(image)
         cells = logits.softmax(1)[:, :64]
         return FineMaps(F.normalize(features, dim=1), F.pixel_shuffle(cells, 8), reliability)
+
+    def detect(self, maps: FineMaps) -> Tensor | None:
+        """See `FineBranch`: keypoints that are matchable as well."""
+        if maps.saliency is None or maps.reliability is None:
+            return None
+        size = maps.saliency.shape[-2:]
+        return maps.saliency * F.interpolate(maps.reliability, size, mode="bilinear", align_corners=False)
 
     def features(self, image: Tensor) -> Tensor:
         """See `FineBranch`; the network without its two heads."""
