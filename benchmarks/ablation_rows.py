@@ -21,6 +21,10 @@ from slamfeat.files import write_text
 from slamfeat.vo.pipeline import load_pipeline
 
 LEARNED = "heads=light matcher.method=attention refine.method=learned"
+DETECTOR = (
+    "selector.saliency=fine selector.aligned=false selector.nms_radius=2 selector.coverage=0 selector.threshold=0 "
+    "selector.floor=1e-5"
+)
 TOKENS = "local=none matcher.gate=1"
 PUBLISHED = "dinov2-vits14"  # all blocks; those the package ships end with the ninth
 
@@ -81,6 +85,7 @@ GROUPS: tuple[Group, ...] = (
         "salient, anywhere": "selector.aligned=false",
         "centres of the 7 px parts": "selector.saliency=center",
         "centres of the patches": "selector.saliency=center selector.splits=1",
+        "XFeat's own detector": DETECTOR,
         "Shi-Tomasi": "selector.saliency=shi_tomasi selector.sigma=1.5",
         "no share for every region": "selector.coverage=0",
         "no suppression of neighbours": "selector.nms_radius=0",
@@ -92,6 +97,7 @@ GROUPS: tuple[Group, ...] = (
         "learned, doubted matches keep their place": "refine.keep=true",
         "learned, poses know no covariances": "refine.covariances=false",
         "Lucas-Kanade": "refine.method=lk",
+        "Lucas-Kanade, lost matches keep their place": "refine.method=lk refine.keep=true",
         "none": "refine.method=none",
     }),
     Group("Depth of the matcher", LEARNED, {
@@ -102,7 +108,9 @@ GROUPS: tuple[Group, ...] = (
         "pruning": "matcher.prune=0.95",
         "early exit and pruning": "matcher.exit=0.95 matcher.prune=0.95",
     }),
-    Group("Heads", LEARNED, {"light": "", "full": "heads=full"}),
+    Group("Heads", LEARNED, {
+        "light": "", "full": "heads=full", "full, ALIKED's own detector": f"heads=full {DETECTOR}",
+    }),
     Group("From scratch, at CPU size", "heads=scratch matcher.method=attention refine.method=lk", {
         "joined descriptor, attention": "",
         "joined descriptor, mutual": "matcher.method=mutual matcher.gate=1",

@@ -4,7 +4,8 @@
     slamfeat bench matching runs/room_pairs/pairs.txt -f slamfeat:accurate -f aliked+lightglue
 
 The poses of the train-split sequences are a few pixels off, which hides what sub-pixel accuracy is worth; those of
-rooms are exact. Textures are photographs that no heads were trained on (the held-out share of configs/train/cpu_full.yaml).
+rooms are exact. Textures are photographs that no heads were trained on (the held-out share of
+configs/train/cpu_full.yaml).
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ class Frontend:
         """Keypoints (B, K, 2) in pixels of the image, scores (B, K), which are valid (B, K)."""
         settings = self.config.selector
         if settings.saliency == "fine" and seen is not None:
-            return select_seen(seen, self.cell, count, settings, mask)
+            return select_seen(seen, pixels.gray, self.cell, count, settings, mask)
         fitted, to_fitted = pixels.fitted()
         allowed = allowed_pixels(mask, pixels, self.config.fit)
         if settings.saliency != "learned" or seen is None:

@@ -11,21 +11,29 @@ from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.matcher import MatcherConfig
 from slamfeat.frontend.pretrained import backbone_name
 from slamfeat.frontend.refine import RefineConfig
+from slamfeat.frontend.selector import SelectorConfig
 
 HEADS_BACKBONE = "dinov2-vits14"
 """Whose tokens the shipped heads know."""
 
 
+def _detector() -> SelectorConfig:
+    """Keypoints where the fine branch was published to have them: the strongest maxima, wherever they are."""
+    return SelectorConfig(saliency="fine", aligned=False, nms_radius=2, coverage=0, threshold=0.0, floor=1e-5)
+
+
 def _accurate() -> FrontendConfig:
-    """The full heads: ALIKED's features and a LightGlue of nine layers, refined by the learned refiner."""
+    """The full heads: ALIKED's keypoints and features, a LightGlue of nine layers, refined by Lucas-Kanade."""
     return FrontendConfig(
-        heads="full", matcher=MatcherConfig(method="attention"), refine=RefineConfig(method="learned", keep=True)
+        heads="full", selector=_detector(), matcher=MatcherConfig(method="attention"), refine=RefineConfig(keep=True)
     )
 
 
 def _balanced() -> FrontendConfig:
     """The light heads: XFeat's features and half of LighterGlue's layers, refined by Lucas-Kanade."""
-    return FrontendConfig(heads="light", matcher=MatcherConfig(method="attention", layers=3))
+    return FrontendConfig(
+        heads="light", matcher=MatcherConfig(method="attention", layers=3), refine=RefineConfig(keep=True)
+    )
 
 
 def _fast() -> FrontendConfig:

@@ -46,14 +46,14 @@ class RefineConfig:
         passes: how often points are tried, from the second time on those that were lost, from where their neighbours
             went.
         fill: from the second pass on, also look for keypoints that have no match.
-        max_shift: a match that moves further than this from its coarse position is dropped; pixels of the original
-            image, 0 for no limit.
+        max_shift: "lk" only: a match that moves further than this from its coarse position is lost; pixels of the
+            original image, 0 for no limit.
         max_return: largest distance between a point and itself tracked forward and back; pixels of the shrunk image.
         min_correlation: least correlation of the two patches, -1..1.
         min_confidence: "learned" only: least probability that a refined match is right.
-        keep: "learned" only: a coarse match that is not refined with `min_confidence` keeps its coarse place, with a
-            deviation of 2 px, instead of being dropped. Where `fill` finds the keypoint again from its neighbours, and
-            with `min_confidence`, that place counts.
+        keep: a coarse match that is lost, or not refined with `min_confidence`, keeps its coarse place (for the learned
+            refiner with a deviation of 2 px) instead of being dropped. Where it is found again from its neighbours,
+            that place counts.
         covariances: "learned" only: matches carry the refiner's covariances.
     """
 
@@ -112,9 +112,12 @@ def refine_points(
     if config.max_shift > 0:
         shift = np.linalg.norm(attempt.found - coarse, axis=1) * config.shrink
         kept = kept & (~given | (shift < config.max_shift))
-    found = torch.from_numpy(_scaled(attempt.found, config.shrink))
-    correlation = torch.from_numpy(attempt.correlation)
-    return found.to(points1), correlation.to(points1), torch.from_numpy(kept).to(points1.device)
+    found = torch.from_numpy(_scaled(attempt.found, config.shrink)).to(points1)
+    correlation, chosen = torch.from_numpy(attempt.correlation).to(points1), torch.from_numpy(kept).to(points1.device)
+    if config.keep:
+        stay = torch.from_numpy(given).to(points1.device) & ~chosen
+        found, chosen = torch.where(stay[:, None], points1, found), chosen | stay
+    return found, correlation, chosen
 
 
 def _scaled(points: NDArray[Any], scale: float) -> Floats:

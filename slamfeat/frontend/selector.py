@@ -40,7 +40,7 @@ class SelectorConfig:
         nms_radius: of two peaks closer than this (pixels) the weaker is dropped.
         threshold: least saliency, as a fraction of the image's 99th percentile of cell peaks.
         floor: least saliency in absolute terms (grey levels in 0..1 a pixel; odds with "fine"), so that a black or flat
-            image gives none.
+            image gives none (with "fine" such parts of an image give none in any case, see `textured`).
         splits: parts a cell is split into along each side, each with its own keypoint (1: one keypoint a cell, as
             DINO-VO); 0 for as many as leave 7 pixels to a side.
         coverage: regions along the longer image side that get an equal share of the K slots first; 0 for pure top-K.
@@ -147,6 +147,21 @@ def saliency_map(gray: Tensor, config: SelectorConfig) -> Tensor:
     xx, yy, xy = gaussian_blur2d(torch.stack([gx * gx, gy * gy, gx * gy], 1), kernel, sigma).unbind(1)
     smaller: Tensor = (xx + yy) / 2 - (((xx - yy) / 2).square() + xy.square()).sqrt()
     return smaller.clamp_min(0).sqrt()[:, None]
+
+
+def textured(gray: Tensor, sigma: float = 2.0, floor: float = 0.002, reach: int = 4) -> Tensor:
+    """(B, 1, H, W) bool: where grey images (B, 1, H, W) have a gradient of at least `floor` within `reach` pixels.
+
+    A learned detector finds maxima in a black image too.
+    """
+    gradient = saliency_map(gray, SelectorConfig(sigma=sigma))
+    if gradient.device.type == "cpu":
+        import cv2
+
+        kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+        near = [torch.from_numpy(cv2.dilate(one, kernel)) for one in gradient[:, 0].numpy()]
+        return torch.stack(near)[:, None] >= floor
+    return F.max_pool2d(gradient, 2 * reach + 1, stride=1, padding=reach) >= floor
 
 
 def _window(sigma: float) -> int:

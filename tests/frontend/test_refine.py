@@ -155,3 +155,24 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(ConfigError):
             RefineConfig(**values)  # type: ignore[arg-type]
+
+
+def test_keep_leaves_what_is_lost_where_it_was(gray: np.ndarray) -> None:
+    matrix = np.array([[1, 0, 11.3], [0, 1, -6.7], [0, 0, 1.0]])
+    points = corners(gray)
+    guess = moved(points, matrix)
+    wrong = np.arange(len(points)) % 4 == 0
+    guess[wrong] += [90.0, -70.0]
+    known = torch.from_numpy(np.arange(len(points)) % 5 != 0)
+    other = warped(gray, matrix)
+    tensors = [torch.from_numpy(np.ascontiguousarray(value)) for value in (gray, other)]
+    places = [torch.from_numpy(value.astype(np.float32)) for value in (points, guess)]
+    dropped, _, some = refine_points(*tensors, *places, RefineConfig(passes=1), known)
+    found, _, kept = refine_points(*tensors, *places, RefineConfig(passes=1, keep=True), known)
+    lost = known & ~some
+    assert int(lost.sum()) > 20 and torch.equal(kept, known | some)
+    assert torch.equal(found[lost], places[1][lost]) and torch.equal(found[some], dropped[some])
+    # Found again from their neighbours, they are where they belong.
+    again, _, both = refine_points(*tensors, *places, RefineConfig(keep=True), known)
+    error = np.linalg.norm(again.numpy() - moved(points, matrix), axis=1)
+    assert both.float().mean() > 0.95 and np.mean(error[both.numpy()] < 1) > 0.9

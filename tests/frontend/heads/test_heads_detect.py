@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from slamfeat.frontend.heads.bundle import load_heads
 from slamfeat.frontend.heads.describe import view_fine
 from slamfeat.frontend.heads.detect import select_seen
 from slamfeat.frontend.matcher import MatcherConfig
-from slamfeat.frontend.selector import SelectorConfig, select_keypoints, soft_offset
+from slamfeat.frontend.selector import SelectorConfig, select_keypoints, soft_offset, textured
 
 FREE = SelectorConfig(
     saliency="fine", aligned=False, nms_radius=2, coverage=0, border=2, threshold=0.0, floor=1e-6
@@ -36,6 +37,10 @@ def planes(photo: np.ndarray) -> Tensor:
     return torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 255
 
 
+def gray(photo: np.ndarray) -> Tensor:
+    return torch.from_numpy(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY))[None, None]
+
+
 @torch.inference_mode()
 def test_alikeds_keypoints_are_those_of_its_own_detection(photo: np.ndarray) -> None:
     heads = load_heads("full")
@@ -44,7 +49,7 @@ def test_alikeds_keypoints_are_those_of_its_own_detection(photo: np.ndarray) -> 
     dkd.top_k = 600
     (expected,), (scores,), _ = dkd(seen.detect(), True)
     expected = (expected + 1) / 2 * torch.tensor([639.0, 479.0])
-    found, strengths, valid = select_seen(seen, 28, 600, FREE)
+    found, strengths, valid = select_seen(seen, gray(photo), 28, 600, FREE)
     distance = nearest(found[0], expected)
     assert valid.all() and len(scores) == 600
     assert float((distance < 0.05).float().mean()) > 0.98  # kornia leaves plateaus out
@@ -60,7 +65,7 @@ def test_xfeats_keypoints_are_those_of_its_own_detection(photo: np.ndarray) -> N
     model.net.load_state_dict(heads.fine.net.state_dict(), strict=False)
     expected = model.detectAndCompute(planes(photo), top_k=600)[0]["keypoints"]
     seen = view_fine(heads.fine, planes(photo), detect=True)
-    found, _, valid = select_seen(seen, 28, 600, replace(FREE, subpixel=False))
+    found, _, valid = select_seen(seen, gray(photo), 28, 600, replace(FREE, subpixel=False))
     distance = nearest(found[0], expected)
     assert valid.all() and float((distance < 0.5).float().mean()) > 0.95
 
@@ -97,6 +102,18 @@ def test_a_frontend_with_the_detector_of_its_branch(photo: np.ndarray, heads: st
         assert len(kept) > 200 and float(kept[:, 0].min()) > 298
     with pytest.raises(InputError, match="mask is"):
         one.extract(image, mask=mask[:-1])
+
+
+@pytest.mark.parametrize("heads", ["light", "full"])
+def test_what_is_flat_has_no_keypoints(photo: np.ndarray, heads: str) -> None:
+    one, half = frontend(heads), photo.copy()
+    for level in (0, 128, 255):
+        assert not one.extract(np.full((96, 128, 3), level, np.uint8)).mask.any()
+    half[:, 320:] = 90
+    kept = one.extract(half)
+    assert int(kept.mask.sum()) > 300 and float(kept.keypoints[0][kept.mask[0]][:, 0].max()) < 332
+    alike = textured(gray(photo)) == textured(gray(photo).float() / 255)
+    assert float(alike.float().mean()) > 0.999
 
 
 def test_openvino_detects_the_same(photo: np.ndarray) -> None:
