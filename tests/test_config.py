@@ -8,7 +8,10 @@ import pytest
 
 from slamfeat.bench.config import BenchConfig
 from slamfeat.config import load_config, to_dict, to_yaml
+from slamfeat.curate.config import CurateConfig
 from slamfeat.errors import ConfigError
+from slamfeat.pretrain.distill_recipe import DistillRecipe
+from slamfeat.pretrain.recipe import PretrainRecipe
 from slamfeat.train.recipe import HeadsRecipe
 from slamfeat.vo.pipeline import PipelineConfig
 
@@ -66,6 +69,9 @@ def test_recipe_mistakes_name_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", sorted((REPO / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_recipes_load_and_are_short(recipe: Path) -> None:
-    schemas: dict[str, type] = {"bench": BenchConfig, "train": HeadsRecipe, "frontend": PipelineConfig}
+    schemas: dict[str, type] = {
+        "bench": BenchConfig, "train": HeadsRecipe, "frontend": PipelineConfig, "pretrain": PretrainRecipe,
+        "distill": DistillRecipe, "curate": CurateConfig,
+    }  # fmt: skip
     load_config(schemas[recipe.parent.name], recipe)
     assert sum(not line.startswith("#") for line in recipe.read_text().splitlines()) <= 40
