@@ -9,6 +9,9 @@ import numpy as np
 from slamfeat.errors import ConfigError
 from slamfeat.train.pairs import PairSource, TrainingPair
 
+_STREAM = 7717
+"""Sources draw from streams of seed and number themselves: the choice must not be made of their first draw."""
+
 
 class MixedPairs:
     """A `PairSource` that draws each pair from one of several, by their shares; equal for equal seed and number."""
@@ -27,5 +30,9 @@ class MixedPairs:
 
     def pair(self, index: int) -> TrainingPair:
         """Pair number `index`; its source sees the same number."""
-        choice = np.random.default_rng([self._seed, index]).choice(len(self.sources), p=self._shares)
-        return self.sources[int(choice)].pair(index)
+        return self.source(index).pair(index)
+
+    def source(self, index: int) -> PairSource:
+        """That of pair number `index`."""
+        choice = np.random.default_rng([self._seed, index, _STREAM]).choice(len(self.sources), p=self._shares)
+        return self.sources[int(choice)]

@@ -9,10 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from slamfeat.frontend import Frontend
-from slamfeat.frontend.heads.describe import describe_fine
-from slamfeat.frontend.heads.fine import FineBranch
 from slamfeat.frontend.learned import tokens_at_keypoints
-from slamfeat.image import to_batch
 from slamfeat.train.cache import Fields
 from slamfeat.train.labels import assignment_labels
 from slamfeat.train.pairs import Pixels, TrainingPair
@@ -25,16 +22,11 @@ _PROBE_PX = 224
 class MatcherPreparer:
     """Keypoints, fine descriptors, tokens and labels of pairs; their images may have any sizes."""
 
-    def __init__(self, frontend: Frontend, fine: FineBranch) -> None:
-        """Use them.
-
-        Args:
-            frontend: finds keypoints (its `num_keypoints` are the slots) and makes the tokens.
-            fine: in evaluation mode.
-        """
-        self.frontend, self.fine = frontend, fine
+    def __init__(self, frontend: Frontend) -> None:
+        """Use its keypoints (`num_keypoints` are the slots), its heads' descriptors, and its tokens."""
+        self.frontend = frontend
         probe = frontend.extract(np.zeros((_PROBE_PX, _PROBE_PX, 3), np.uint8))
-        self.token_dim = tokens_at_keypoints(probe).shape[2]
+        self.dim, self.token_dim = probe.descriptors.shape[2], tokens_at_keypoints(probe).shape[2]
 
     @property
     def fields(self) -> Fields:
@@ -43,7 +35,7 @@ class MatcherPreparer:
         view = {
             "keypoints": ((slots, 2), "float32"),
             "mask": ((slots,), "bool"),
-            "descriptors": ((slots, self.fine.dim), "float16"),
+            "descriptors": ((slots, self.dim), "float16"),
             "tokens": ((slots, self.token_dim), "float16"),
             "index": ((slots,), "int16"),
             "size": ((2,), "int32"),
@@ -63,11 +55,10 @@ class MatcherPreparer:
 
     def _view(self, image: Pixels) -> Arrays:
         features = self.frontend.extract(image)
-        described = describe_fine(self.fine, to_batch(image).to(features.keypoints.device), features.keypoints)
         return {
             "keypoints": features.keypoints[0].cpu().numpy(),
             "mask": features.mask[0].cpu().numpy(),
-            "descriptors": described[0].half().cpu().numpy(),
+            "descriptors": features.descriptors[0].half().cpu().numpy(),
             "tokens": tokens_at_keypoints(features)[0].half().cpu().numpy(),
             "size": np.array([image.shape[1], image.shape[0]], np.int32),
         }

@@ -9,6 +9,7 @@ from slamfeat.frontend.heads.bundle import FINE_BRANCHES
 from slamfeat.frontend.heads.matcher import AttentionConfig
 from slamfeat.frontend.heads.refiner import RefinerConfig
 from slamfeat.frontend.heads.saliency import SaliencyConfig
+from slamfeat.frontend.selector import SelectorConfig
 from slamfeat.train.config import LoopConfig
 from slamfeat.train.homography_views import HomographyConfig
 from slamfeat.train.joint_task import JointTaskConfig
@@ -97,6 +98,7 @@ class MatcherStage:
         rows, held_out: prepared pairs to learn from, and to judge by.
         keypoints: kept of each image.
         warm: name of published LightGlue weights to start from (see `slamfeat weights list`); empty for none.
+        selector: which keypoints it learns on; saliency "learned" would need heads that are not made yet.
         photometric, model, task, loop: see their classes. The model's input_dim and token_dim are set by the frontend;
             a token_dim of 0 leaves the tokens out.
     """
@@ -105,10 +107,15 @@ class MatcherStage:
     held_out: int = 128
     keypoints: int = 1024
     warm: str = "xfeat-lighterglue"
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
     model: AttentionConfig = field(default_factory=AttentionConfig)
     task: MatcherTaskConfig = field(default_factory=MatcherTaskConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if self.selector.saliency == "learned":
+            raise ConfigError("matcher.selector.saliency: no head says it yet in this stage; use gradient or fine")
 
 
 @dataclass

@@ -94,7 +94,7 @@ def patches_from_cuts(cuts: Tensor, points: Tensor, affine: Tensor | None, side:
     Returns:
         (M, 1, side, side) with even contrast.
     """
-    steps = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
+    steps = torch.arange(side, dtype=torch.float32, device=points.device) - (side - 1) / 2
     y, x = torch.meshgrid(steps, steps, indexing="ij")
     offsets = torch.stack([x, y], -1).view(1, -1, 2)
     if affine is not None:

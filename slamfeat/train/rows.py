@@ -15,6 +15,9 @@ from slamfeat.train.recipe import HeadsRecipe, StageSettings
 from slamfeat.train.recipe_sources import make_source
 from slamfeat.train.stages import KINDS, Preparer, Row
 
+_DRAWS = 2
+"""Counts changes of how pairs are drawn: rows of different ones must not be mixed in a cache."""
+
 
 @dataclass(frozen=True)
 class HeadRows:
@@ -53,7 +56,7 @@ class HeadRows:
         """What decides the rows, for `PairCache`."""
         recipe = self.recipe
         common = {
-            "split": self.split, "weights": recipe.weights, "layer": recipe.layer, "cell": recipe.cell,
+            "draws": _DRAWS, "split": self.split, "weights": recipe.weights, "layer": recipe.layer, "cell": recipe.cell,
             "data": to_dict(recipe.data), "photometric": to_dict(self.settings.photometric),
         }  # fmt: skip
         return {**common, **KINDS[self.stage].decides(recipe)}

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from slamfeat.config import to_dict
 from slamfeat.frontend import Frontend, FrontendConfig
-from slamfeat.frontend.heads.bundle import FINE_BRANCHES
+from slamfeat.frontend.heads.bundle import FINE_BRANCHES, Heads, HeadsAbout
 from slamfeat.frontend.heads.descriptor import DescriptorConfig, JoinedDescriptor
 from slamfeat.frontend.heads.matcher import AttentionMatcher
 from slamfeat.frontend.heads.saliency import SaliencyHead
@@ -92,8 +93,11 @@ def _joint_parts(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def _matcher_preparer(recipe: HeadsRecipe, device: torch.device) -> MatcherPreparer:
-    fine = published_fine(recipe.fine, recipe.fine_weights).to(device)
-    return MatcherPreparer(_frontend(recipe, recipe.matcher.keypoints, [recipe.layer], device), fine)
+    plain = _frontend(recipe, recipe.matcher.keypoints, [recipe.layer], device)
+    heads = Heads(HeadsAbout(plain.backbone.name, recipe.layer, recipe.fine))
+    heads.fine.load_state_dict(published_fine(recipe.fine, recipe.fine_weights).state_dict())
+    config = replace(plain.config, selector=recipe.matcher.selector)
+    return MatcherPreparer(Frontend(plain.backbone, config, plain.name, plain.engine, heads))
 
 
 def _matcher_task(recipe: HeadsRecipe, cache: PairCache, held_out: PairCache) -> MatcherTask:
@@ -127,7 +131,11 @@ KINDS = {
     ),
     "matcher": StageKind(
         _matcher_preparer,
-        lambda recipe: {"fine": recipe.fine, "fine_weights": recipe.fine_weights},
+        lambda recipe: {
+            "fine": recipe.fine,
+            "fine_weights": recipe.fine_weights,
+            "selector": to_dict(recipe.matcher.selector),
+        },
         _matcher_task,
         lambda module: {"matcher": module},
     ),

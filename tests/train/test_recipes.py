@@ -9,10 +9,13 @@ import pytest
 
 from slamfeat.config import load_config
 from slamfeat.errors import ConfigError, InputError
+from slamfeat.train.mixed import MixedPairs
 from slamfeat.train.photometric import PhotometricConfig
 from slamfeat.train.recipe import DataConfig, HeadsRecipe
 from slamfeat.train.recipe_files import find_recipe, recipes_folder
 from slamfeat.train.recipe_sources import make_source
+from slamfeat.train.room_layouts import make_layout
+from slamfeat.train.room_pairs import RoomPairs
 from slamfeat.train.rows import HeadRows
 
 NAMES = sorted(path.stem for path in recipes_folder().glob("*.yaml"))
@@ -44,6 +47,7 @@ def test_an_unknown_recipe_or_key_gets_a_suggestion(tmp_path: Path) -> None:
         ["stages=[joint]"],
         ["stages=[joint,matcher]", "fine=finer", "fine_weights="],
         ["joint.size=[320]"],
+        ["matcher.selector.saliency=learned"],
     ],
 )
 def test_settings_that_cannot_be_are_refused(words: list[str]) -> None:
@@ -60,6 +64,28 @@ def test_the_splits_share_no_photograph_and_no_draw() -> None:
     np.testing.assert_array_equal(train.pair(3).image0, again.pair(3).image0)
 
 
+def test_a_mix_has_the_kinds_of_pairs_that_its_parts_have() -> None:
+    """Which source a pair is of says nothing about what the source draws for it."""
+    data = DataConfig(rooms=0.6, homographies=0.4)
+    data.room.cameras.sizes = [[80, 60]]
+    mixed = make_source(data, PhotometricConfig(), "train")
+    assert isinstance(mixed, MixedPairs)
+    rooms, views = mixed.sources
+    assert isinstance(rooms, RoomPairs)
+    kinds = [
+        make_layout(np.random.default_rng([rooms.config.seed, number]), rooms.config.room).kind
+        for number in range(400)
+        if mixed.source(number) is rooms
+    ]
+    assert len(kinds) / 400 == pytest.approx(0.6, abs=0.08)
+    config = data.room.room
+    shares = {"corridor": config.corridors, "desk": config.desks, "street": config.streets}
+    shares["room"] = 1 - sum(shares.values())
+    assert {kind: kinds.count(kind) / len(kinds) for kind in shares} == pytest.approx(shares, abs=0.09)
+    first = [np.random.default_rng([data.seed, n]).random() for n in range(400) if mixed.source(n) is views]
+    assert np.mean(first) == pytest.approx(0.5, abs=0.08)  # from it homographies draw how much closer one view is
+
+
 def test_sequences_of_a_pattern_are_split_too(tmp_path: Path) -> None:
     data = DataConfig(sequences=[str(tmp_path / "P*")], posed=1.0, rooms=0.0, homographies=0.0)
     with pytest.raises(InputError, match="no folder matches"):
@@ -71,6 +97,7 @@ def test_what_decides_the_rows_is_said() -> None:
     rows = HeadRows(load_config(HeadsRecipe, find_recipe("cpu_tiny")), "matcher", "train").made()
     other = load_config(HeadsRecipe, find_recipe("cpu_tiny"), ["matcher.loop.steps=70", "matcher.model.dim=32"])
     assert HeadRows(other, "matcher", "train").made() == rows
-    for word in ("data.seed=5", "layer=3", "matcher.photometric.strength=0.5", "fine=finer", "data.held_out=0.3"):
+    words = ["data.seed=5", "layer=3", "matcher.photometric.strength=0.5", "fine=finer", "data.held_out=0.3"]
+    for word in [*words, "matcher.selector.nms_radius=7"]:
         changed = load_config(HeadsRecipe, find_recipe("cpu_tiny"), [word])
         assert HeadRows(changed, "matcher", "train").made() != rows

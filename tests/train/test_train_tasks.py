@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from slamfeat.frontend import Frontend, FrontendConfig
-from slamfeat.frontend.heads.fine import FinerCNN
+from slamfeat.frontend.heads.bundle import Heads, HeadsAbout, load_heads
 from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher
 from slamfeat.frontend.heads.patches import even_patches, sample_patches
 from slamfeat.frontend.heads.refiner import RefinerConfig
+from slamfeat.frontend.selector import SelectorConfig
+from slamfeat.train import stages
 from slamfeat.train.cache import PairCache
 from slamfeat.train.config import LoopConfig
 from slamfeat.train.homographies import HomographyConfig, HomographyPairs
@@ -21,10 +23,12 @@ from slamfeat.train.matcher_task import MatcherTask, MatcherTaskConfig
 from slamfeat.train.mixed import MixedPairs
 from slamfeat.train.pairs import PairSource
 from slamfeat.train.prepare import MatcherPreparer
+from slamfeat.train.recipe import HeadsRecipe, MatcherStage
 from slamfeat.train.refiner_data import RefinerPreparer, patches_from_cuts
 from slamfeat.train.refiner_task import RefinerTask, RefinerTaskConfig
 
 SIZE = (280, 224)
+FINE_DIM = 64
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,14 @@ def frontend() -> Frontend:
     return Frontend.from_pretrained(
         "default", config=FrontendConfig(num_keypoints=128, depth=0.34), engine="torch", precision="fp32"
     )
+
+
+@pytest.fixture(scope="module")
+def described(frontend: Frontend) -> Frontend:
+    """The same keypoints, with the features of a fine branch that nobody trained."""
+    torch.manual_seed(0)
+    heads = Heads(HeadsAbout(frontend.backbone.name, frontend.layers[0], "finer"))
+    return Frontend(frontend.backbone, frontend.config, engine=frontend.engine, heads=heads)
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +94,9 @@ def test_the_refiner_learns_in_the_loop(pairs: HomographyPairs, frontend: Fronte
     assert after["telling"] > 0.85
 
 
-def test_labels_join_keypoints_that_lie_on_each_other(pairs: HomographyPairs, frontend: Frontend) -> None:
-    torch.manual_seed(0)
+def test_labels_join_keypoints_that_lie_on_each_other(pairs: HomographyPairs, described: Frontend) -> None:
     pair = pairs.pair(4)
-    row = MatcherPreparer(frontend, FinerCNN(16).eval())(pair)
+    row = MatcherPreparer(described)(pair)
     index = row["index0"]
     matched = np.flatnonzero(index >= 0)
     assert len(matched) > 10 and (index == -1).any()
@@ -95,12 +106,12 @@ def test_labels_join_keypoints_that_lie_on_each_other(pairs: HomographyPairs, fr
 
 
 @pytest.mark.slow
-def test_the_matcher_learns_in_the_loop(pairs: HomographyPairs, frontend: Frontend, tmp_path: Path) -> None:
+def test_the_matcher_learns_in_the_loop(pairs: HomographyPairs, described: Frontend, tmp_path: Path) -> None:
     """From nothing, on a handful of pairs: tokens and random fine features must do."""
     torch.manual_seed(0)
-    preparer = MatcherPreparer(frontend, FinerCNN(16).eval())
+    preparer = MatcherPreparer(described)
     cache = filled(tmp_path / "cache", 9, MixedPairs([(pairs, 1.0)]), preparer)
-    matcher = AttentionMatcher(AttentionConfig(input_dim=16, token_dim=384, token_width=32, dim=32, layers=2))
+    matcher = AttentionMatcher(AttentionConfig(input_dim=FINE_DIM, token_dim=384, token_width=32, dim=32, layers=2))
     task = MatcherTask(MatcherTaskConfig(keypoints=96, warm_scale=1.0, held_out=9), matcher, cache, cache)
     before = task.evaluate()
     train(task, LoopConfig(steps=60, batch=3, lr=3e-3, warmup=5, log_every=20), tmp_path / "run")
@@ -109,10 +120,12 @@ def test_the_matcher_learns_in_the_loop(pairs: HomographyPairs, frontend: Fronte
     assert after["recall"] > before["recall"] + 0.1
 
 
-def test_a_draw_of_keypoints_keeps_the_labels_right(pairs: HomographyPairs, frontend: Frontend, tmp_path: Path) -> None:
-    preparer = MatcherPreparer(frontend, FinerCNN(16).eval())
+def test_a_draw_of_keypoints_keeps_the_labels_right(
+    pairs: HomographyPairs, described: Frontend, tmp_path: Path
+) -> None:
+    preparer = MatcherPreparer(described)
     cache = filled(tmp_path / "cache", 3, pairs, preparer)
-    matcher = AttentionMatcher(AttentionConfig(input_dim=16, token_width=32, dim=32, layers=2))
+    matcher = AttentionMatcher(AttentionConfig(input_dim=FINE_DIM, token_width=32, dim=32, layers=2))
     task = MatcherTask(MatcherTaskConfig(keypoints=64), matcher, cache, cache)
     for number in range(6):
         batch = task.batch([number])
@@ -126,3 +139,21 @@ def test_a_draw_of_keypoints_keeps_the_labels_right(pairs: HomographyPairs, fron
         back = transfer.back(points0[rows].double().numpy()).points  # where the two images traded places
         error = [np.abs(x - points1[index[rows]].numpy()).max() for x in (forth, back)]
         assert min(error) < 3
+
+
+def test_the_matcher_learns_on_the_keypoints_it_will_be_given(
+    pairs: HomographyPairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe's keypoints are those of a frontend with the same settings, and so are the descriptors."""
+    heads = load_heads("light")
+    monkeypatch.setattr(stages, "published_fine", lambda fine, weights: heads.fine)
+    selector = SelectorConfig(saliency="fine", aligned=False, nms_radius=2, coverage=0, threshold=0.0, floor=1e-5)
+    recipe = HeadsRecipe(matcher=MatcherStage(keypoints=96, selector=selector))
+    pair = pairs.pair(2)
+    row = stages.KINDS["matcher"].preparer(recipe, torch.device("cpu"))(pair)
+    config = FrontendConfig(num_keypoints=96, layers=[recipe.layer], selector=selector, heads="light")
+    frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
+    features = frontend.extract(pair.image0)
+    assert int(features.mask.sum()) > 30
+    np.testing.assert_allclose(row["keypoints0"], features.keypoints[0].numpy(), atol=1e-4)
+    np.testing.assert_allclose(row["descriptors0"], features.descriptors[0].numpy(), atol=1e-3)
