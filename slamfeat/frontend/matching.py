@@ -42,6 +42,8 @@ def match_features(
         raise InputError(f"batches of {len(features0)} and {len(features1)} images cannot be matched pairwise")
     if features0.descriptors.shape[2] != features1.descriptors.shape[2]:
         raise InputError("the features come from different frontends: their descriptors differ in length")
+    if not (features0.mask.shape[1] and features1.mask.shape[1]):
+        return _no_matches(features0, features1)
     if config.matcher.method == "guided":
         points1, scores, mask = _guided(features0, features1, config)
     else:
@@ -62,6 +64,19 @@ def match_features(
         mask=mask,
         num_keypoints1=int(features1.mask.shape[1]),
         covariances=None if covariances is None else covariances * mask[..., None, None],
+    )
+
+
+def _no_matches(features0: Features, features1: Features) -> Matches:
+    """Of two sets, one of which has no slots."""
+    nothing = torch.zeros_like(features0.mask)
+    return Matches(
+        points0=features0.keypoints,
+        points1=torch.zeros_like(features0.keypoints),
+        scores=torch.zeros_like(features0.scores),
+        indices=torch.full_like(nothing, -1, dtype=torch.long),
+        mask=nothing,
+        num_keypoints1=int(features1.mask.shape[1]),
     )
 
 
@@ -155,9 +170,12 @@ def _refine(
         chosen = (features0.mask[b] if config.refine.fill else mask[b]).nonzero()[:, 0]
         grays = features0.gray[b, 0], features1.gray[b, 0]
         matches = features0.keypoints[b, chosen], points1[b, chosen]
-        refined[b, chosen], quality[b, chosen], kept[b, chosen], spread = _refine_pair(
-            grays, matches, mask[b, chosen], config, heads
-        )
+        known = mask[b, chosen]
+        found, alike, stays, spread = _refine_pair(grays, matches, known, config, heads)
+        # What refinement said of another place says nothing of a match that kept its own.
+        unmoved = known & stays & (found == matches[1]).all(1)
+        refined[b, chosen], kept[b, chosen] = found, stays
+        quality[b, chosen] = torch.where(unmoved, scores[b, chosen].to(alike), alike)
         if covariances is not None and spread is not None:
             covariances[b, chosen] = spread
     return refined, quality.clamp(0, 1), kept, covariances

@@ -99,7 +99,7 @@ def refine_points(
     if config.method == "none" or len(points0) == 0:
         ones = torch.ones(len(points0), device=points0.device)
         return points1, ones, ones.bool() if known is None else known
-    image0, image1 = (_shrunk(gray.cpu().numpy(), config.shrink) for gray in (gray0, gray1))
+    image0, image1 = _of_one_size(*(_shrunk(gray.cpu().numpy(), config.shrink) for gray in (gray0, gray1)))
     images = (even_contrast(image0) if config.normalize else image0), image1
     start, coarse = (_scaled(points.detach().cpu().numpy(), 1 / config.shrink) for points in (points0, points1))
     given = np.ones(len(start), dtype=bool) if known is None else known.cpu().numpy()
@@ -108,7 +108,7 @@ def refine_points(
         if attempt.kept.sum() < _LEAST_FOR_WARP or attempt.kept.all():
             break
         attempt = _again(images, start, attempt, config)
-    kept = attempt.kept
+    kept = attempt.kept & _inside(attempt.found, _shrunk_shape(gray1, config.shrink))
     if config.max_shift > 0:
         shift = np.linalg.norm(attempt.found - coarse, axis=1) * config.shrink
         kept = kept & (~given | (shift < config.max_shift))
@@ -134,6 +134,28 @@ def _shrunk(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     height, width = image.shape[0] // factor * factor, image.shape[1] // factor * factor
     size = (width // factor, height // factor)
     return np.asarray(cv2.resize(image[:height, :width], size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _shrunk_shape(gray: Tensor, factor: int) -> tuple[int, ...]:
+    return tuple(side // factor for side in gray.shape)
+
+
+def _of_one_size(*images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+    """The images, of different sizes continued to the right and below: Lucas-Kanade takes two of one size."""
+    import cv2
+
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    return tuple(
+        image
+        if image.shape == (height, width)
+        else np.asarray(
+            cv2.copyMakeBorder(
+                image, 0, height - image.shape[0], 0, width - image.shape[1], borderType=cv2.BORDER_REPLICATE
+            ),
+            dtype=np.uint8,
+        )
+        for image in images
+    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from slamfeat.errors import InputError
 from slamfeat.frontend import Frontend, FrontendConfig, MatcherConfig
 from slamfeat.frontend.matcher import NEVER
 from slamfeat.frontend.matching import descriptor_matches, gated_similarity, link_points, match_features
+from slamfeat.frontend.refine import RefineConfig
 from slamfeat.types import Features
 
 CONFIG = FrontendConfig()
@@ -99,3 +100,29 @@ def test_empty_slots_are_not_linked() -> None:
     assert linked(points, keypoints, valid=[1], present=[1]) == [2, -1]
     assert linked(points, keypoints, present=[0, 1, 2]) == [-1, -1]
     assert linked(points, keypoints, valid=[0, 1]) == [-1, -1]
+
+
+@pytest.mark.parametrize("method", ["mutual", "dual_softmax", "guided", "attention"])
+def test_no_keypoints_are_no_matches(method: str, sample: Path) -> None:
+    config = FrontendConfig(matcher=MatcherConfig(method=method), heads="light" if method == "attention" else "")
+    frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
+    image = sorted((sample / "rgb").iterdir())[0]
+    some, none = frontend.extract(image, 64), frontend.describe(image, torch.zeros(1, 0, 2))
+    for first, second in ((some, none), (none, some), (none, none)):
+        matches = frontend.match(first, second)
+        assert len(matches) == 0 and matches.mask.shape == first.mask.shape
+        assert matches.num_keypoints1 == second.mask.shape[1] and bool((matches.indices == -1).all())
+
+
+def test_a_match_that_keeps_its_place_keeps_its_score(sample: Path) -> None:
+    """Those that refinement lost have the matcher's score, not that of the place where they were sought in vain."""
+    frames = sorted((sample / "rgb").iterdir())
+    config = FrontendConfig(num_keypoints=256, refine=RefineConfig(fill=False, keep=True, min_correlation=0.95))
+    frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
+    features = frontend.extract(frames[0]), frontend.extract(frames[4])
+    coarse = match_features(*features, replace(config, refine=RefineConfig(method="none")))
+    refined = frontend.match(*features)
+    stayed = refined.mask & coarse.mask & (refined.points1 == coarse.points1).all(2)
+    assert 5 < int(stayed.sum()) < int(refined.mask.sum())
+    assert torch.equal(refined.scores[stayed], coarse.scores[stayed])
+    assert bool((refined.scores[refined.mask & ~stayed] >= 0.95).all())

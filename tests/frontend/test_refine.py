@@ -176,3 +176,23 @@ def test_keep_leaves_what_is_lost_where_it_was(gray: np.ndarray) -> None:
     again, _, both = refine_points(*tensors, *places, RefineConfig(keep=True), known)
     error = np.linalg.norm(again.numpy() - moved(points, matrix), axis=1)
     assert both.float().mean() > 0.95 and np.mean(error[both.numpy()] < 1) > 0.9
+
+
+@pytest.mark.parametrize("planar", [True, False])
+def test_images_of_different_sizes(gray: np.ndarray, planar: bool) -> None:
+    """Whether or not the matches agree on a plane, the second image is whole, and nothing is found outside it."""
+    matrix = np.array([[1, 0, 3.3], [0, 1, -2.7], [0, 0, 1.0]])
+    points = corners(gray)
+    wide = np.concatenate([warped(gray, matrix), gray[:, :112]], 1)
+    small = np.ascontiguousarray(warped(gray, matrix)[:-60, :-90])
+    chosen = np.arange(len(points)) if planar else np.arange(len(points))[:9]
+    start, guess = points[chosen], moved(points[chosen], matrix) + 1.0
+    for other in (wide, small):
+        tensors = [torch.from_numpy(np.ascontiguousarray(value)) for value in (gray, other)]
+        places = [torch.from_numpy(value.astype(np.float32)) for value in (start, guess)]
+        found, _, kept = refine_points(*tensors, *places, RefineConfig())
+        within = (guess < np.array(other.shape[::-1]) - 12).all(1)
+        error = np.linalg.norm(found.numpy() - moved(start, matrix), axis=1)
+        assert kept.numpy()[within].mean() > 0.8 and np.median(error[kept.numpy()]) < 0.2
+        inside = (found.numpy() <= np.array(other.shape[::-1]) - 1).all(1)
+        assert inside[kept.numpy()].all()
