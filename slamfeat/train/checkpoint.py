@@ -18,6 +18,7 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -201,10 +202,27 @@ def load_latest(folder: Path, fall_back: bool) -> tuple[Checkpoint | None, list[
 
 
 def prune_checkpoints(folder: Path, keep: int, best_step: int, keep_every: int) -> None:
-    """Delete all but the newest `keep` checkpoints, the best, and multiples of `keep_every` (0: none)."""
+    """Delete all but the newest `keep` checkpoints, the best, and multiples of `keep_every` (0: none).
+
+    What was the best for one that stays stays too: a run that falls back to it, since a newer one is damaged, needs it.
+    """
     steps = checkpoint_steps(folder)
-    kept = {*steps[-keep:], best_step, *(step for step in steps if keep_every and step % keep_every == 0)}
+    kept = {
+        *steps[-keep:],
+        *_best_steps(folder, steps[-keep:]),
+        best_step,
+        *(step for step in steps if keep_every and step % keep_every == 0),
+    }
     remove_checkpoints(folder, [step for step in steps if step not in kept])
+
+
+def _best_steps(folder: Path, steps: list[int]) -> list[int]:
+    """What each checkpoint calls the best; damaged ones say nothing."""
+    found = []
+    for step in steps:
+        with suppress(WeightsError):
+            found.append(load_facts(folder, step).best_step)
+    return found
 
 
 def remove_checkpoints(folder: Path, steps: list[int]) -> None:

@@ -85,7 +85,8 @@ def _make_heads(
     recipe: HeadsRecipe, out: Path, command: str, say: Callable[[str], None], stop: Callable[[], bool], ranks: Ranks
 ) -> HeadsResult:
     results: dict[str, TrainingResult] = {}
-    about, parts = _about(recipe), _borrowed(recipe)
+    about = _about(recipe)
+    parts = _borrowed(recipe, about)
     for stage in _stages(recipe):
         caches = _caches(recipe, stage, out, say, stop)
         if caches is None:
@@ -145,13 +146,26 @@ def _lay_out(rows: HeadRows, folder: Path) -> PairCache:
     return PairCache.create(folder, rows.count, rows.preparer().fields, rows.made())
 
 
-def _borrowed(recipe: HeadsRecipe) -> dict[str, nn.Module]:
+def _check_borrowed(theirs: HeadsAbout, ours: HeadsAbout, layers: list[int]) -> None:
+    """Raise ConfigError unless heads whose matcher is taken learnt what this recipe's heads will be given."""
+    if theirs.fine != ours.fine:
+        raise ConfigError(f"others: these heads learnt with fine={theirs.fine}; set that")
+    tokens = theirs.matcher is not None and theirs.matcher.token_dim > 0
+    if (tokens or theirs.descriptor is not None) and theirs.backbone != ours.backbone:
+        raise ConfigError(f"others: these heads learnt on tokens of {theirs.backbone}, not {ours.backbone}")
+    if tokens and theirs.layer != ours.layer:
+        raise ConfigError(f"others: these heads learnt on block {theirs.layer}; set layer={theirs.layer}")
+    if theirs.descriptor is not None and theirs.descriptor.layers != layers:
+        raise ConfigError(f"others: these heads learnt on blocks {theirs.descriptor.layers}; set joint.layers to them")
+
+
+def _borrowed(recipe: HeadsRecipe, about: HeadsAbout) -> dict[str, nn.Module]:
     """What is taken from `recipe.others`: a refiner, and a matcher with what it belongs to where no stage makes one.
 
     Stages write over what they make.
 
     Raises:
-        ConfigError: heads that learnt together with another fine branch.
+        ConfigError: a matcher that learnt with another fine branch, or on other tokens.
     """
     if not recipe.others:
         return {}
@@ -161,8 +175,7 @@ def _borrowed(recipe: HeadsRecipe) -> dict[str, nn.Module]:
         taken |= {"matcher": others.matcher, "descriptor": others.descriptor, "saliency": others.saliency}
         if others.descriptor is not None or others.saliency is not None:
             taken["fine"] = others.fine
-            if others.about.fine != recipe.fine:
-                raise ConfigError(f"others: these heads learnt with fine={others.about.fine}; set that")
+        _check_borrowed(others.about, about, recipe.joint_layers)
     return {name: part for name, part in taken.items() if part is not None}
 
 

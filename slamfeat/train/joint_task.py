@@ -111,7 +111,7 @@ class JointTask:
             parameter.requires_grad_(True)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All but the matcher's confidences, which are trained on their own."""
+        """All but the matcher's confidences, which nothing here trains: `matcher.exit` and `prune` are not for them."""
         learnt = [p for name, p in self.module.named_parameters() if not name.startswith("matcher.confidence.")]
         return [{"params": learnt, "name": "joint"}]
 

@@ -26,7 +26,8 @@ class MatcherTaskConfig:
 
     Attributes:
         keypoints: of each image, drawn anew every time; at most the cache's slots.
-        warm_scale: learning rate of what came with published weights, as a share of the tokens' rate; 0 freezes it.
+        warm_scale: learning rate of all but the tokens' part, as a share of its rate; 0 freezes it. A matcher that
+            begins without published weights wants 1.
         layers: how many layers but the last are judged a step, drawn at random (deep supervision); negative for all.
         swap: whether the two images of a pair trade places half of the time.
         held_out: pairs of the held-out cache that are looked at.
@@ -107,7 +108,7 @@ class MatcherTask:
         return {name: value.to(device) for name, value in batch.items()}
 
     def _warm(self) -> list[nn.Parameter]:
-        """Parameters that came with published weights; the confidences are trained on their own."""
+        """Parameters that came with published weights. The confidences stay as published: nothing here trains them."""
         return [p for name, p in self.module.named_parameters() if not name.startswith(("tokens.", "confidence."))]
 
     def _inputs(self, batch: Batch) -> tuple[MatcherInput, MatcherInput]:

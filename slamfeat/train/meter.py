@@ -37,7 +37,7 @@ class Meter:
         """One micro-batch, `waited` seconds for."""
         assert "loss" not in parts, "the log has a figure of that name already"
         for name, value in {"loss": loss, **parts}.items():
-            figure = torch.as_tensor(value).detach().double().cpu() / self.micro
+            figure = torch.as_tensor(value).detach().cpu().double() / self.micro
             self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64)) + figure
         self._waited += waited
 

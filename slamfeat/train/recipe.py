@@ -116,6 +116,10 @@ class MatcherStage:
     def __post_init__(self) -> None:
         if self.selector.saliency == "learned":
             raise ConfigError("matcher.selector.saliency: no head says it yet in this stage; use gradient or fine")
+        if not self.warm and self.task.warm_scale != 1:
+            raise ConfigError(
+                "matcher.task.warm_scale is for published weights; set it to 1 where matcher.warm is empty"
+            )
 
 
 @dataclass

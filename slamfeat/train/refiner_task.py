@@ -90,7 +90,7 @@ class RefinerTask:
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
-        """Held-out matches that start `far_px` off, after all passes: error, calibration, `score` to be raised."""
+        """Held-out matches that start as far off as in training, after all passes: error, calibration, `score`."""
         errors, ratios, hits = [], [], []
         for rows in _chunks(self.held_out.cache.count, 8):
             device = next(self.module.parameters()).device

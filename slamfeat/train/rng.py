@@ -21,14 +21,14 @@ def seed_generators(seed: int) -> None:
 
 
 def generator_states() -> RngState:
-    """States of the generators that `seed_generators` seeds."""
+    """States of the generators that `seed_generators` seeds; of the current CUDA device, if any, alone."""
     version, words, gauss = random.getstate()
     name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": (version, torch.tensor(words, dtype=torch.int64), gauss),
         "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), place, has_gauss, cached),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -39,8 +39,8 @@ def restore_generators(states: RngState) -> None:
     name, keys, place, has_gauss, cached = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 @contextmanager

@@ -105,13 +105,13 @@ def lay_out(folder: RunFolder, settings: Any, command: str, step: int | None) ->
     try:
         if step is None:
             _clear(folder)
+            # First of all: a folder without it is nobody's run, and not free either once it holds something else.
+            write_text(folder.config, (f"# {command}\n" if command else "") + to_yaml(settings))
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         later = [other for other in files.checkpoint_steps(folder.checkpoints) if other > (step or 0)]
         files.remove_checkpoints(folder.checkpoints, later)  # damaged, or they would have been resumed from
         files.sweep(folder.checkpoints)
-        if step is None:
-            write_text(folder.config, (f"# {command}\n" if command else "") + to_yaml(settings))
-        else:
+        if step is not None:
             write_text(folder.log, "".join(_lines_until(folder.log, step)))
     except OSError as error:
         raise OutputError(f"cannot write to {folder.root}: {error.strerror}; choose another --out") from error

@@ -68,9 +68,9 @@ class Session:
             copy_weights(checkpoint.average or {}, self._average.average, what)
         try:
             self._stepper.optimizer.load_state_dict(self._optimizer_of(checkpoint))
-            restore_generators(checkpoint.state["generators"][self._ranks.rank])
         except (KeyError, ValueError, IndexError) as error:
             raise WeightsError(f"{what}: its optimizer does not fit this task ({error})") from error
+        restore_generators(checkpoint.state["generators"][self._ranks.rank])
         self.step = self._saved = facts.step
         self.best_step, self.best_score, self.stale = facts.best_step, facts.best_score, facts.stale
         self._seconds = facts.seconds

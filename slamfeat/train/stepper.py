@@ -62,10 +62,11 @@ class Stepper:
         """
         before = self._random_state()
         meter.begin()
-        used, broken = self._accumulate(batches, meter)
-        if self._ranks.any(broken)[0]:
+        try:
+            used = self._accumulate(batches, meter)
+        except NonFiniteStep:
             self._put_back(before)
-            raise NonFiniteStep("loss", used[-1:] if broken else [])
+            raise
         if not self._config.shard:  # what is sharded comes averaged
             self._ranks.average_gradients(self._parameters)
         norm = float(whole(nn.utils.clip_grad_norm_(self._parameters, self._config.clip or math.inf)))
@@ -78,18 +79,24 @@ class Stepper:
             self._task.after_step(number + 1)
         meter.end(norm)
 
-    def _accumulate(self, batches: Iterator[Loaded], meter: Meter) -> tuple[list[Loaded], bool]:
-        """The micro-batches whose gradients were summed, and whether the last one's loss is not finite."""
+    def _accumulate(self, batches: Iterator[Loaded], meter: Meter) -> list[Loaded]:
+        """The micro-batches whose gradients were summed.
+
+        Raises:
+            NonFiniteStep: in all processes alike, before the backward pass of the micro-batch: sharded parameters are
+                gathered in it by all processes or by none.
+        """
         self._task.module.zero_grad(set_to_none=True)
         used: list[Loaded] = []
         for _ in range(self._config.accumulate):
             used.append(next(batches))
             loss, parts = self._loss(used[-1].batch)
-            if not math.isfinite(float(loss.detach())):
-                return used, True
+            broken = not math.isfinite(float(loss.detach()))
+            if self._ranks.any(broken)[0]:
+                raise NonFiniteStep("loss", used[-1:] if broken else [])
             (loss / self._config.accumulate).backward()  # type: ignore[no-untyped-call]
             meter.add(loss, parts, used[-1].waited)
-        return used, False
+        return used
 
     def _loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         device = self._ranks.device

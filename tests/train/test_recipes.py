@@ -9,6 +9,8 @@ import pytest
 
 from slamfeat.config import load_config
 from slamfeat.errors import ConfigError, InputError
+from slamfeat.frontend.heads.bundle import HeadsAbout
+from slamfeat.train.heads_run import _borrowed
 from slamfeat.train.mixed import MixedPairs
 from slamfeat.train.photometric import PhotometricConfig
 from slamfeat.train.recipe import DataConfig, HeadsRecipe
@@ -48,6 +50,7 @@ def test_an_unknown_recipe_or_key_gets_a_suggestion(tmp_path: Path) -> None:
         ["stages=[joint,matcher]", "fine=finer", "fine_weights="],
         ["joint.size=[320]"],
         ["matcher.selector.saliency=learned"],
+        ["matcher.warm="],
     ],
 )
 def test_settings_that_cannot_be_are_refused(words: list[str]) -> None:
@@ -101,3 +104,22 @@ def test_what_decides_the_rows_is_said() -> None:
     for word in [*words, "matcher.selector.nms_radius=7"]:
         changed = load_config(HeadsRecipe, find_recipe("cpu_tiny"), [word])
         assert HeadRows(changed, "matcher", "train").made() != rows
+
+
+@pytest.mark.parametrize(
+    ("others", "words", "said"),
+    [
+        ("full", [], "fine=aliked; set that"),
+        ("light", ["layer=3"], "set layer=5"),
+        ("light", [], ""),
+    ],
+)
+def test_heads_are_borrowed_only_by_those_they_fit(others: str, words: list[str], said: str) -> None:
+    """Without a stage that makes a matcher, theirs is taken, and must have learnt what it will be given."""
+    recipe = load_config(HeadsRecipe, None, ["stages=[refiner]", f"others={others}", *words])
+    about = HeadsAbout("dinov2-vits14" if said else "own-vitt14", recipe.layer, recipe.fine)
+    with pytest.raises(ConfigError, match=said or "learnt on tokens of dinov2-vits14, not own-vitt14"):
+        _borrowed(recipe, about)
+    fitting = load_config(HeadsRecipe, None, ["stages=[refiner]", "others=light"])
+    parts = _borrowed(fitting, HeadsAbout("dinov2-vits14", 5, "xfeat"))
+    assert set(parts) == {"refiner", "matcher"}

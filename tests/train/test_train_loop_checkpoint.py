@@ -166,6 +166,37 @@ def test_newest_best_and_every_so_many_are_kept(tmp_path: Path) -> None:
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3 * 6
 
 
+def test_what_was_the_best_for_an_older_checkpoint_stays_with_it(tmp_path: Path) -> None:
+    """The newest one is damaged: the run falls back, and to the end no later one beats what was the best then."""
+
+    class Scored(ToyTask):
+        scores = iter([1.0, 0.0, 2.0, 0.5, 0.5])
+
+        def evaluate(self) -> dict[str, float]:
+            return {"score": next(self.scores)}
+
+    config, checkpoints = ToyConfig(loop(steps=20, save_every=5, evaluate_every=5, keep=2)), tmp_path / "checkpoints"
+    task, count = Scored(config), iter(range(100))
+    train(task, config.loop, tmp_path, settings=config, stop=lambda: next(count) == 14)
+    assert checkpoint_steps(checkpoints) == [5, 10, 15] and best_step(tmp_path) == 15
+    (checkpoints / "step-00000015.pt").write_bytes(b"")
+    train(task, config.loop, tmp_path, settings=config, resume="auto")
+    assert best_step(tmp_path) == 5 and run_weights(tmp_path)
+
+
+def test_a_run_that_could_not_be_laid_out_can_be_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    config = ToyConfig(loop(steps=2))
+    with monkeypatch.context() as patch:
+        patch.setattr("slamfeat.train.run_folder.write_text", full)
+        with pytest.raises(OutputError, match="No space left"):
+            run(tmp_path / "run", config, resume="auto")
+    run(tmp_path / "run", config, resume="auto")
+    assert checkpoint_steps(tmp_path / "run" / "checkpoints") == [2]
+
+
 @pytest.mark.parametrize("how", ["stop", "minutes"])
 def test_a_session_ends_cleanly_and_the_next_goes_on(tmp_path: Path, how: str) -> None:
     config = ToyConfig(loop(steps=40, **FULL), seconds=0.005 if how == "minutes" else 0.0)

@@ -58,13 +58,15 @@ def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(tmp_path: 
     assert logs[1][0]["count"] == 4 and logs[0][0]["count"] == 8
 
 
-def test_what_one_process_cannot_learn_from_stops_both(tmp_path: Path) -> None:
-    """Sample 14 is in the second process's share of the second step."""
-    done = torchrun(tmp_path / "two", "loop.steps=9", "loop.device=cpu", "loop.evaluate_every=0", "poisoned=14")
+@pytest.mark.parametrize("words", [[], ["loop.shard=true"], ["loop.accumulate=2", "loop.batch=4", "loop.shard=true"]])
+def test_what_one_process_cannot_learn_from_stops_both(words: list[str], tmp_path: Path) -> None:
+    """Sample 14 is in the second process's share of the second step; nobody waits for the other in a backward pass."""
+    given = ["loop.steps=9", "loop.device=cpu", "loop.evaluate_every=0", "poisoned=14", *words]
+    done = torchrun(tmp_path / "two", *given)
     assert done.returncode != 0
     assert done.stderr.count("TrainingError: step 2: the loss is not finite") == 2
     kept = torch.load(tmp_path / "two" / "nonfinite" / "step-00000002.pt", weights_only=True)
-    assert kept["indices"] == [[12, 13, 14, 15]]
+    assert kept["indices"] == [[14, 15] if "loop.accumulate=2" in words else [12, 13, 14, 15]]
     assert load_checkpoint(tmp_path / "two" / "checkpoints", 1).facts.world == 2
 
 

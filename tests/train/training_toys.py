@@ -69,6 +69,10 @@ class ToyTask:
         """One group."""
         return [{"params": list(self.module.parameters()), "name": "all"}]
 
+    def shard_units(self) -> list[nn.Module]:
+        """All of it."""
+        return [self.module]
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """Points and values of some samples."""
         time.sleep(self.config.seconds)
