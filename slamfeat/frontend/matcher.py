@@ -36,8 +36,7 @@ class MatcherConfig:
         layers: "attention" only: layers of the matcher to compute; 0 for all.
         exit: "attention" only: share of keypoints whose match must be final for the other layers to be left out, in
             each pair of images (LightGlue, ICCV 2023, Sec. 3.3); 0 for never. With this or `prune` torch computes
-            the matcher, whatever the engine. Heads that began as a published LightGlue have its confidences, by which
-            both go; those from nothing have none that were trained.
+            the matcher, whatever the engine.
         prune: "attention" only: how sure it must be that a keypoint has no partner for later layers to drop it,
             LightGlue's width confidence; 0 for never.
         neighbours: "guided" only: keypoints around a keypoint whose median displacement replaces its token's own; 1

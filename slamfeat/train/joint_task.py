@@ -26,6 +26,7 @@ from slamfeat.train.losses import (
     matching_quality,
     offset_distance,
     repeatability_loss,
+    settled_losses,
 )
 
 Batch = dict[str, Tensor]
@@ -111,9 +112,8 @@ class JointTask:
             parameter.requires_grad_(True)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All but the matcher's confidences, which nothing here trains: `matcher.exit` and `prune` are not for them."""
-        learnt = [p for name, p in self.module.named_parameters() if not name.startswith("matcher.confidence.")]
-        return [{"params": learnt, "name": "joint"}]
+        """One group."""
+        return [{"params": list(self.module.parameters()), "name": "joint"}]
 
     def after_step(self, step: int) -> None:
         """The pose's share grows with the steps."""
@@ -127,17 +127,17 @@ class JointTask:
         """(1 - l) matching + l pose, l the share of the pose at this step, for pairs with a pose; matching for others.
 
         Matching is LightGlue's likelihood of the last layer and of layers before it, the descriptors' own, and what the
-        saliency head costs.
+        saliency head costs. The confidences of the layers are added: they move nothing else.
         """
         seen = self.see(batch)
         judged = judged_layers(self.config.layers, self.module.matcher.config.layers, int(batch["number"]))
-        losses = []
-        for _, scores in self.module.matcher.layer_scores(*seen.images, judged):
-            losses.append(self._nll(scores, batch))
-        parts = {"nll": losses[-1], **self._side_losses(seen, batch)}
+        outputs = list(self.module.matcher.layer_outputs(*seen.images, judged))
+        losses, scores = [self._nll(out.scores, batch) for out in outputs], outputs[-1].scores
+        settled = settled_losses(self.module.matcher, outputs, (batch["mask0"], batch["mask1"]))
+        parts = {"nll": losses[-1], "settled": settled, **self._side_losses(seen, batch)}
         matching = torch.stack(losses).mean() + self.config.descriptor_weight * parts["descriptor_nll"]
         matching = matching + self.config.saliency_weight * (parts["saliency"] + parts["apart_px"])
-        total = self._with_pose(matching, scores, seen, batch, parts)
+        total = self._with_pose(matching, scores, seen, batch, parts) + settled
         return total, {
             name: value.detach() for name, value in {**parts, **matching_quality(scores, batch["index0"])}.items()
         }

@@ -8,6 +8,8 @@ from slamfeat.train.losses_matching import (
     matching_nll,
     matching_quality,
     precision_recall,
+    settled_losses,
+    settled_nll,
 )
 from slamfeat.train.losses_pose import PoseLoss, PoseLossSchedule, pose_loss
 from slamfeat.train.losses_refine import offset_log_density, offset_nll
@@ -27,4 +29,6 @@ __all__ = [
     "pose_loss",
     "precision_recall",
     "repeatability_loss",
+    "settled_losses",
+    "settled_nll",
 ]

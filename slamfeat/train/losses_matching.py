@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.heads.assignment import NEVER, Scores, mutual_matches
+from slamfeat.frontend.heads.matcher import AttentionMatcher, LayerOutput
 from slamfeat.train.labels import IGNORE, UNMATCHABLE
 
 _LEAST_PROBABILITY = 0.1
@@ -83,6 +84,48 @@ def descriptor_nll(
     similarity = similarity.masked_fill(~(mask0[:, :, None] & mask1[:, None]), NEVER)
     sure0, sure1 = torch.full_like(similarity[:, :, 0], _SURE), torch.full_like(similarity[:, 0], _SURE)
     return matching_nll(Scores(similarity, sure0, sure1), index0, index1, balance=1.0).loss
+
+
+def settled_nll(
+    confidences: tuple[Tensor, Tensor], scores: Scores, last: Scores, masks: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Binary cross entropy of whether a keypoint's match after a layer is its match after the last (LightGlue, eq. 11).
+
+    What later leaves layers out goes by these confidences. A keypoint that is unmatched both times is settled too.
+
+    Args:
+        confidences: logits (B, M) and (B, N).
+        scores, last: of the layer and of the last one; without gradient here.
+        masks: (B, M) and (B, N) bool, filled slots.
+    """
+    with torch.no_grad():
+        early, late = _partners(scores), _partners(last)
+        same = [(one == other).float() for one, other in zip(early, late, strict=True)]
+    losses = [
+        F.binary_cross_entropy_with_logits(logits.float(), truth, weight=mask.float(), reduction="sum")
+        for logits, truth, mask in zip(confidences, same, masks, strict=True)
+    ]
+    return torch.stack(losses).sum() / torch.stack([mask.sum() for mask in masks]).sum().clamp_min(1)
+
+
+def settled_losses(matcher: AttentionMatcher, outputs: Sequence[LayerOutput], masks: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean of `settled_nll` over the layers before the last of `outputs`; 0 where there is none."""
+    counts = masks[0].shape[1], masks[1].shape[1]
+    last = outputs[-1]
+    losses = [settled_nll(matcher.confidences(out, counts), out.scores, last.scores, masks) for out in outputs[:-1]]
+    return torch.stack(losses).mean() if losses else last.states.new_zeros(())
+
+
+def _partners(scores: Scores) -> tuple[Tensor, Tensor]:
+    """Partner of each keypoint of the first image (B, M) and of the second (B, N); -1 for none."""
+    found0, _ = mutual_matches(scores, _LEAST_PROBABILITY)
+    batch, count = found0.shape[0], scores.similarity.shape[2]
+    found1 = torch.full((batch, count + 1), -1, device=found0.device)
+    rows = torch.arange(found0.shape[1], device=found0.device).expand_as(found0)
+    found1.scatter_(
+        1, torch.where(found0 >= 0, found0, count), rows
+    )  # what has no partner lands in the column too many
+    return found0, found1[:, :count]
 
 
 def deep_matching_nll(layers: Sequence[Scores], index0: Tensor, index1: Tensor, balance: float = 0.5) -> MatchingLoss:

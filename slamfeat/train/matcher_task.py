@@ -14,7 +14,7 @@ from slamfeat.errors import ConfigError
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
 from slamfeat.train.cache import PairCache
 from slamfeat.train.draw import HELD_OUT_SEED, draw_views, join_views, judged_layers
-from slamfeat.train.losses import matching_nll, matching_quality
+from slamfeat.train.losses import matching_nll, matching_quality, settled_losses
 
 Batch = dict[str, Tensor]
 _OF_KEYPOINTS = ("keypoints", "descriptors", "tokens", "mask", "index")
@@ -68,8 +68,10 @@ class MatcherTask:
                 parameter.requires_grad_(False)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is new at the full rate; what came with weights at a share of it."""
+        """What is new at the full rate, as the confidences; what came with weights at a share of it."""
         groups: list[dict[str, Any]] = []
+        if len(self.module.confidence):
+            groups.append({"params": list(self.module.confidence.parameters()), "name": "confidence"})
         if self.module.tokens is not None:
             groups.append({"params": list(self.module.tokens.parameters()), "name": "tokens"})
         if self.config.warm_scale > 0:
@@ -81,13 +83,17 @@ class MatcherTask:
         return self._batch(self.cache, indices, seed=0)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """LightGlue's negative log-likelihood of the last layer and of some layers before it."""
+        """LightGlue's negative log-likelihood of the last layer and of some layers before it, and of their confidences.
+
+        The latter move the confidences alone.
+        """
         images = self._inputs(batch)
         judged = judged_layers(self.config.layers, self.module.config.layers, int(batch["number"]))
-        losses = []
-        for _, scores in self.module.layer_scores(*images, judged):
-            losses.append(matching_nll(scores, batch["index0"], batch["index1"]).loss)
-        return torch.stack(losses).mean(), {"nll": losses[-1].detach(), **matching_quality(scores, batch["index0"])}
+        outputs = list(self.module.layer_outputs(*images, judged))
+        losses = [matching_nll(out.scores, batch["index0"], batch["index1"]).loss for out in outputs]
+        settled = settled_losses(self.module, outputs, (batch["mask0"], batch["mask1"]))
+        parts = {"nll": losses[-1].detach(), "settled": settled.detach()}
+        return torch.stack(losses).mean() + settled, parts | matching_quality(outputs[-1].scores, batch["index0"])
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
@@ -108,7 +114,7 @@ class MatcherTask:
         return {name: value.to(device) for name, value in batch.items()}
 
     def _warm(self) -> list[nn.Parameter]:
-        """Parameters that came with published weights. The confidences stay as published: nothing here trains them."""
+        """Parameters that came with published weights, but for the confidences, which are cheap to learn anew."""
         return [p for name, p in self.module.named_parameters() if not name.startswith(("tokens.", "confidence."))]
 
     def _inputs(self, batch: Batch) -> tuple[MatcherInput, MatcherInput]:

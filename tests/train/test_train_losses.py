@@ -13,6 +13,7 @@ from torch import Tensor
 
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.heads.assignment import NEVER, Scores, mutual_matches
+from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher, MatcherInput
 from slamfeat.train.losses import (
     PoseLossSchedule,
     deep_matching_nll,
@@ -22,6 +23,8 @@ from slamfeat.train.losses import (
     pose_loss,
     precision_recall,
     repeatability_loss,
+    settled_losses,
+    settled_nll,
 )
 
 
@@ -132,6 +135,47 @@ def test_precision_and_recall_by_hand() -> None:
 def poses(rotvecs: list[list[float]], translations: list[list[float]]) -> tuple[Tensor, Tensor]:
     R = torch.from_numpy(Rotation.from_rotvec(rotvecs).as_matrix())
     return R, torch.tensor(translations, dtype=torch.float64)
+
+
+def test_settled_keypoints_by_hand() -> None:
+    """Of two pairs of images, with the layer's matches and the last one's counted by themselves."""
+    early, last = some_scores(6, 5, seed=1, batch=2), some_scores(6, 5, seed=2, batch=2)
+    generator = torch.Generator().manual_seed(3)
+    logits = tuple(torch.randn(2, count, generator=generator).double().requires_grad_() for count in (6, 5))
+    masks = (torch.rand(2, 6, generator=generator) > 0.2, torch.rand(2, 5, generator=generator) > 0.2)
+    loss = settled_nll((logits[0], logits[1]), early, last, masks)
+    costs = []
+    for pair in range(2):
+        partners = []
+        for scores in (early, last):
+            found = mutual_matches(scores, 0.1)[0][pair].tolist()
+            partners.append((found, [found.index(i) if i in found else -1 for i in range(5)]))
+        for side in (0, 1):
+            for place in range((6, 5)[side]):
+                if masks[side][pair, place]:
+                    sure = 1 / (1 + math.exp(-float(logits[side][pair, place].detach())))
+                    settled = partners[0][side][place] == partners[1][side][place]
+                    costs.append(-math.log(sure if settled else 1 - sure))
+    assert float(loss) == pytest.approx(np.mean(costs), rel=1e-5)
+    assert 0 < sum(cost < -math.log(0.5) for cost in costs) < len(costs)
+    loss.backward()
+    assert all(
+        bool((one.grad != 0).any()) and not one.grad[~mask].any() for one, mask in zip(logits, masks, strict=True)
+    )
+
+
+def test_confidences_are_learnt_and_move_nothing_else() -> None:
+    torch.manual_seed(0)
+    matcher = AttentionMatcher(AttentionConfig(input_dim=8, token_dim=0, dim=16, layers=3, heads=2)).double()
+    sides = [
+        MatcherInput(torch.rand(2, n, 2).double(), torch.randn(2, n, 8).double(), None, torch.ones(2, n).bool())
+        for n in (7, 9)
+    ]
+    outputs = list(matcher.layer_outputs(sides[0], sides[1], range(3)))
+    settled_losses(matcher, outputs, (sides[0].mask, sides[1].mask)).backward()
+    touched = {name for name, value in matcher.named_parameters() if value.grad is not None and value.grad.any()}
+    assert touched == {f"confidence.{layer}.{part}" for layer in (0, 1) for part in ("weight", "bias")}
+    assert float(settled_losses(matcher, outputs[-1:], (sides[0].mask, sides[1].mask))) == 0
 
 
 def test_pose_loss_in_the_papers_unit() -> None:

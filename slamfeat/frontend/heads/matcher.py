@@ -111,6 +111,20 @@ class Shared(NamedTuple):
     hints: Tensor | None
 
 
+class LayerOutput(NamedTuple):
+    """What a matcher says after a layer.
+
+    Attributes:
+        layer: its number, from 0.
+        scores: of all pairs of keypoints.
+        states: (2 B, K, dim) of both images, stacked as by `stack`.
+    """
+
+    layer: int
+    scores: Scores
+    states: Tensor
+
+
 class AttentionMatcher(nn.Module):
     """See the module. `forward` gives the last layer's scores, `layer_scores` those of several, for training."""
 
@@ -150,12 +164,24 @@ class AttentionMatcher(nn.Module):
         self, image0: MatcherInput, image1: MatcherInput, layers: Collection[int]
     ) -> Iterator[tuple[int, Scores]]:
         """Number and scores of each of some layers, in order; none beyond the last of them is computed."""
+        return ((out.layer, out.scores) for out in self.layer_outputs(image0, image1, layers))
+
+    def layer_outputs(
+        self, image0: MatcherInput, image1: MatcherInput, layers: Collection[int]
+    ) -> Iterator[LayerOutput]:
+        """As `layer_scores`, with the states."""
         counts = image0.mask.shape[1], image1.mask.shape[1]
         states, shared = self.start(stack(image0, image1))
         for layer in range(max(layers, default=-1) + 1):
             states = self.step(layer, states, shared)
             if layer in layers:
-                yield layer, cut(self.score(layer, states, shared), counts)
+                yield LayerOutput(layer, cut(self.score(layer, states, shared), counts), states)
+
+    def confidences(self, output: LayerOutput, counts: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Logits (B, K0) and (B, K1) that what a layer says of a keypoint is final; gradients end at the states."""
+        said: Tensor = self.confidence[output.layer](output.states.detach())[..., 0]
+        first, second = halves(said)
+        return first[:, : counts[0]], second[:, : counts[1]]
 
     def start(self, both: MatcherInput, any_mask: bool = False) -> tuple[Tensor, Shared]:
         """States (2 B, K, dim) before the first layer of images that `stack` made one, and what the layers use.
