@@ -107,6 +107,10 @@ class Scale(nn.Module):
         """(..., C) with mean 0 and spread 1."""
         return (tokens.float() - self.mean) / self.spread
 
+    def undo(self, scaled: Tensor) -> Tensor:
+        """The teacher's tokens again."""
+        return scaled * self.spread + self.mean
+
 
 @dataclass(frozen=True)
 class StudentOutputs:

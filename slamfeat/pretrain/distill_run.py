@@ -4,6 +4,7 @@ OUT/
   recipe.yaml        all settings; its first line is the command
   run/               the loop's run, see `slamfeat.train.run_folder`
   NAME.safetensors   each student's averaged weights, when the run has ended; `load_backbone` takes them
+  tokens.png         what teacher and students see in some held-out images
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ def distill(
         if not ended(training):
             return DistillResult({}, training, images.skipped)
         files = _export(recipe, task, training, out, ranks, say)
+        seen = {"teacher": task.teacher.backbone} | {name: task.student_backbone(name) for name in files}
+        if ranks.first:
+            Probes(recipe.probes, images, held_out).look(seen, out / "tokens.png")
     return DistillResult(files, training, images.skipped)
 
 
@@ -89,7 +93,8 @@ def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_ou
         config.name: _student(recipe, config, place, backbone.embed_dim) for place, config in enumerate(recipe.students)
     }
     module = Distillation(students, backbone.embed_dim, len(pairs), recipe.prototypes.count)
-    return DistillTask(recipe, module, teacher, images, numbers, Probes(recipe.probes, images, held_out))
+    probes = Probes(recipe.probes, images, held_out)
+    return DistillTask(recipe, module, teacher, images, numbers, probes, probes.images_at)
 
 
 def _student(recipe: DistillRecipe, config: ModelConfig, place: int, teacher_dim: int) -> Student:

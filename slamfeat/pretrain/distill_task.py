@@ -24,10 +24,11 @@ from slamfeat.pretrain.light import apply_light
 from slamfeat.pretrain.losses import dino_loss, ibot_loss
 from slamfeat.pretrain.network import whole_copy
 from slamfeat.pretrain.order import ImageOrder
-from slamfeat.pretrain.packed import CropTokens
+from slamfeat.pretrain.packed import CropTokens, packable, run_packed
 from slamfeat.pretrain.parameter_groups import parameter_groups
 from slamfeat.pretrain.precision import unit
 from slamfeat.pretrain.sources import Joined
+from slamfeat.train.sharding import whole
 from slamfeat.train.task import Batch
 
 Judge = Callable[[nn.Module], dict[str, float]]
@@ -62,7 +63,7 @@ class DistillTask:
 
     def __init__(
         self, recipe: DistillRecipe, module: Distillation, teacher: Teacher, images: Joined, numbers: Sequence[int],
-        judge: Judge,
+        judge: Judge, shown: Callable[[int], Sequence[Tensor]] = lambda patch: (),
     ) -> None:  # fmt: skip
         """Train the students of `module`.
 
@@ -73,11 +74,13 @@ class DistillTask:
             images: read in threads.
             numbers: of the images to learn from.
             judge: figures of a backbone on images that are not among them.
+            shown: those images, (3, S, S) RGB in [0, 1] each, for a patch size: students are compared with the teacher.
 
         Raises:
             ConfigError: fewer images than a batch holds.
         """
         self.recipe, self.module, self.teacher, self.images, self._judge = recipe, module, teacher, images, judge
+        self._shown = shown
         self._order = ImageOrder(numbers, recipe.loop.seed, recipe.loop.batch)
         self._students: dict[str, Student] = {n: s for n, s in module.students.items() if isinstance(s, Student)}
 
@@ -149,11 +152,36 @@ class DistillTask:
         """What the judge says of each student; `score` is the mean of theirs."""
         figures: dict[str, float] = {}
         for name in self._students:
-            own = self._judge(self.student_backbone(name))
+            backbone = self.student_backbone(name)
+            own = self._judge(backbone) | self._likeness(name, backbone)
             figures |= own if len(self._students) == 1 else {f"{name}_{k}": v for k, v in own.items()}
         if "score" not in figures:
             figures["score"] = float(np.mean([figures[f"{name}_score"] for name in self._students]))
         return figures
+
+    @torch.no_grad()
+    def _likeness(self, name: str, backbone: Backbone) -> dict[str, float]:
+        """Mean cosine between the teacher's patches and what the student's maps make of its own, by the taught block.
+
+        `alike` is that of the tokens as they are; `alike_centred`, which a student that always says the mean has 0 of,
+        is that of the tokens in standard deviations from their mean.
+        """
+        student, said = self._students[name], dict[str, list[float]]()
+        maps = [(whole(one.weight), whole(one.bias)) for one in student.patch_maps]
+        network, images = packable(backbone), list(self._shown(self._patch)) if maps else []
+        for first in range(0, len(images), self.recipe.probes.batch):
+            seen = torch.stack(images[first : first + self.recipe.probes.batch]).to(maps[0][0].device)
+            crops = self.teacher.backbone.normalize(seen)
+            taught, own = self._teach(crops), run_packed(network, [crops], layers=student.layers)
+            for number, ((weight, bias), (tokens,)) in enumerate(zip(maps, own, strict=True)):
+                scale, end = _scale(self.module.patch_scales[number]), f"_{number}" if len(maps) > 1 else ""
+                guess, target = F.linear(tokens.patch.float(), weight, bias), scale(taught[number].patch)
+                for key, pair in (
+                    ("alike", (scale.undo(guess), scale.undo(target))),
+                    ("alike_centred", (guess, target)),
+                ):
+                    said.setdefault(key + end, []).extend(F.cosine_similarity(*pair, dim=-1).mean(1).tolist())
+        return {key: float(np.mean(values)) for key, values in said.items()}
 
     @property
     def _patch(self) -> int:

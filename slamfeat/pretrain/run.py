@@ -4,6 +4,7 @@ OUT/
   recipe.yaml           all settings; its first line is the command
   run/                  the loop's run, see `slamfeat.train.run_folder`
   backbone.safetensors  the teacher's, when the run has ended; `load_backbone` takes it
+  tokens.png            what it sees in some held-out images, and what it saw before the first step
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
 from slamfeat.files import write_text
+from slamfeat.pretrain.network import whole_copy
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ImagesConfig, PretrainRecipe
 from slamfeat.pretrain.sources import Joined, open_images, split_names
@@ -77,7 +79,8 @@ def pretrain(
         file, backbone = out / "backbone.safetensors", task.teacher_backbone()
         if ranks.first:
             _export(recipe, backbone, training, file)
-            say(f"written to {file}")
+            _picture(recipe, Probes(recipe.probes, images, held_out), backbone, out / "tokens.png")
+            say(f"written to {file}; {out / 'tokens.png'} shows what it sees")
         ranks.meet()
     return PretrainResult(file, training, images.skipped)
 
@@ -112,6 +115,13 @@ def report_skipped(images: Joined, say: Say) -> None:
         say(f"skipped {name}: {reason}")
     if len(images.skipped) > 5:
         say(f"skipped {len(images.skipped)} images in all")
+
+
+def _picture(recipe: PretrainRecipe, probes: Probes, backbone: Backbone, file: Path) -> None:
+    """What the backbone sees, below what it saw with the weights that it was given by the seed, or by `init`."""
+    seed_generators(recipe.loop.seed)
+    before = whole_copy(build_student(recipe).backbone, recipe.architecture)
+    probes.look({"before": before, "trained": backbone}, file)
 
 
 def _export(recipe: PretrainRecipe, backbone: Backbone, training: TrainingResult, file: Path) -> None:

@@ -91,6 +91,27 @@ def test_the_teacher_is_frozen_and_students_learn_by_themselves() -> None:
             torch.testing.assert_close(p.grad, first[name], msg=name)
 
 
+def test_a_student_is_compared_with_its_teacher() -> None:
+    """One that says the mean is like it by the mean alone; the teacher itself, with the right map, is the same."""
+    task = made("dense.layers=[[-1,2],[-1,5]]")
+    student = task.module.students["tiny14"]
+    with torch.no_grad():
+        for one in student.patch_maps:
+            one.weight.zero_(), one.bias.zero_()
+    figures = task.evaluate()
+    assert abs(figures["alike_centred_1"]) < 1e-6 and 0 < figures["alike_1"] < 0.99
+    recipe = small_distillation("students=[{name: same, like: dinov2-vits14, grid: 37}]", "dense.layers=[[5,5]]")
+    task = make_task(recipe, *open_data(recipe.data))
+    task.measure(torch.device("cpu"))
+    student, scale = task.module.students["same"], task.module.patch_scales[0]
+    student.backbone.load_state_dict(task.teacher.backbone.state_dict())
+    with torch.no_grad():
+        student.patch_maps[0].weight.copy_(torch.diag(1 / scale.spread))
+        student.patch_maps[0].bias.copy_(-scale.mean / scale.spread)
+    figures = task.evaluate()
+    assert figures["alike"] == pytest.approx(1, abs=1e-5) and figures["alike_centred"] == pytest.approx(1, abs=1e-4)
+
+
 @pytest.mark.slow
 def test_a_student_comes_nearer_and_its_average_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from slamfeat.pretrain.probes.classes import knn_accuracy, linear_accuracy
+from slamfeat.errors import ConfigError, ImageError
+from slamfeat.pretrain.probes.classes import knn_accuracy, leave_one_out_accuracy, linear_accuracy
 from slamfeat.pretrain.probes.correspondence import correspondence_accuracy, draw_warp, warp
 from slamfeat.pretrain.probes.features import Described, by_pixels, squares
+from slamfeat.pretrain.probes.groups import Groups, open_groups
+from slamfeat.pretrain.probes.probes import ProbeConfig, Probes
 from slamfeat.pretrain.probes.spread import effective_rank, mean_cosine, nearest_entropy
+from slamfeat.pretrain.sources import Joined
 
 
 def square(photo: np.ndarray, size: int = 224) -> Tensor:
@@ -99,3 +104,65 @@ def test_neighbours_vote_by_their_likeness() -> None:
     assert knn_accuracy(known, labels, asked, answer, neighbours=4, temperature=0.07) == 1.0
     assert knn_accuracy(known, labels, asked, answer, neighbours=4, temperature=10.0) == 0.0
     assert knn_accuracy(known, labels, asked, answer, neighbours=1, temperature=10.0) == 1.0
+
+
+def test_nobody_votes_for_itself() -> None:
+    """Equal to asking each image of all others, one by one."""
+    rng = np.random.default_rng(1)
+    labels = torch.from_numpy(rng.integers(0, 3, 60))
+    vectors = torch.from_numpy(rng.normal(size=(3, 8))[labels] + 0.8 * rng.normal(size=(60, 8)))
+    rows = torch.arange(60)
+    one_by_one = [
+        knn_accuracy(vectors[rows != i], labels[rows != i], vectors[i : i + 1], labels[i : i + 1], neighbours=5)
+        for i in range(60)
+    ]
+    assert leave_one_out_accuracy(vectors, labels, neighbours=5) == pytest.approx(np.mean(one_by_one))
+    assert 0.4 < np.mean(one_by_one) < 1
+
+
+def test_groups_by_the_names_of_files(tmp_path: Path) -> None:
+    file = tmp_path / "groups.txt"
+    file.write_text("# kinds\nfish n01440764-n01498041 n02514041-n02655020\ndog n02085620  # one\n")
+    groups = Groups(file)
+    assert groups.names == ["fish", "dog"]
+    names = ["a/n01440764_tench.jpg", "n01498041_ray.jpg", "n01514668_cock.jpg", "n02526121_eel.jpg", "n02085620.jpg"]
+    assert [groups.of(name) for name in names] == [0, 0, None, 0, 1]
+    for wrong in ("fish\n", "fish n0\n"):
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match=r"groups\.txt"):
+            Groups(file)
+    with pytest.raises(ConfigError, match="check the path"):
+        open_groups(str(tmp_path / "none.txt"))
+
+
+def test_the_shipped_groups() -> None:
+    groups = open_groups("imagenet_groups")
+    wanted = {
+        "n02085620_Chihuahua.jpg": "canine", "n03452741_grand_piano.jpg": "instrument", "n01608432_kite.jpg": "bird",
+        "n03594945_jeep.jpg": "vehicle", "n07753592_banana.jpg": "food", "n09472597_volcano.jpg": "landscape",
+    }  # fmt: skip
+    assert {name: groups.names[number] for name in wanted if (number := groups.of(name)) is not None} == wanted
+    assert groups.of("n03481172_hammer.jpg") is None
+
+
+def test_probes_classify_by_neighbours(tmp_path: Path) -> None:
+    """Red and green images are told apart by their pixels; a damaged one is not asked for."""
+
+    class Colours:
+        names = [f"{colour}_{i}.png" for colour in ("red", "green") for i in range(30)] + ["red_damaged.png"]
+
+        def read(self, number: int) -> np.ndarray:
+            if "damaged" in self.names[number]:
+                raise ImageError("damaged")
+            rng = np.random.default_rng(number)
+            image = rng.integers(0, 60, (56, 56, 3), dtype=np.uint8)
+            image[..., 0 if "red" in self.names[number] else 1] += 150
+            return image
+
+    (tmp_path / "groups.txt").write_text("red red\ngreen green\n")
+    images = Joined([Colours()])
+    probes = Probes(ProbeConfig(images=4, size=56, groups=str(tmp_path / "groups.txt")), images, [0, 1, 30, 31])
+    assert probes.judge(by_pixels(14), 14)["knn"] == 1.0
+    assert list(images.skipped) == ["red_damaged.png"]
+    with pytest.raises(ConfigError, match="two classes"):
+        Probes(ProbeConfig(groups="imagenet_groups"), images, [0, 1])

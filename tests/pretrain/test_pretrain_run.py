@@ -31,7 +31,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_ends_with_a_backbone(alone: Path, photo: object) -> None:
-    assert sorted(path.name for path in alone.iterdir()) == ["backbone.safetensors", "recipe.yaml", "run"]
+    assert sorted(path.name for path in alone.iterdir()) == ["backbone.safetensors", "recipe.yaml", "run", "tokens.png"]
     assert (alone / "recipe.yaml").read_text().startswith("# slamfeat pretrain cpu_tiny")
     backbone = sf.load_backbone(str(alone / "backbone.safetensors"))
     assert backbone.name == "tiny14" and backbone.frozen and backbone.depth == 4
