@@ -100,7 +100,9 @@ def test_a_student_is_compared_with_its_teacher() -> None:
             one.weight.zero_(), one.bias.zero_()
     figures = task.evaluate()
     assert abs(figures["alike_centred_1"]) < 1e-6 and 0 < figures["alike_1"] < 0.99
-    recipe = small_distillation("students=[{name: same, like: dinov2-vits14, grid: 37}]", "dense.layers=[[5,5]]")
+    # The shipped teacher's own architecture: nine blocks of a ViT-S/14.
+    same = "{name: same, embed_dim: 384, depth: 9, num_heads: 6, grid: 37, layer_scale: 1.0}"
+    recipe = small_distillation(f"students=[{same}]", "dense.layers=[[5,5]]")
     task = make_task(recipe, *open_data(recipe.data))
     task.measure(torch.device("cpu"))
     student, scale = task.module.students["same"], task.module.patch_scales[0]
