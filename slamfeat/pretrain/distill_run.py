@@ -68,7 +68,7 @@ def distill(
         task = make_task(recipe, images, numbers, held_out)
         if not checkpoint_steps(RunFolder(out / "run").checkpoints):
             say("measuring the teacher's tokens")
-            task.measure(ranks.device)
+            task.measure(ranks)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
         report_skipped(images, say)
         if not ended(training):

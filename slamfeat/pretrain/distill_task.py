@@ -8,6 +8,7 @@ the tokens themselves, which small data favours.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch.nn import functional as F
 
 from slamfeat.backbones.base import Backbone
 from slamfeat.pretrain.clusters import spherical_kmeans
-from slamfeat.pretrain.crops import GLOBAL, make_crops
+from slamfeat.pretrain.collectives import sum_over_ranks
+from slamfeat.pretrain.crops import GLOBAL, CropConfig, make_crops
 from slamfeat.pretrain.distill_networks import Scale, Student, StudentOutputs, Teacher, TokenSample
 from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe
 from slamfeat.pretrain.light import apply_light
@@ -28,6 +30,7 @@ from slamfeat.pretrain.packed import CropTokens, packable, run_packed
 from slamfeat.pretrain.parameter_groups import parameter_groups
 from slamfeat.pretrain.precision import unit
 from slamfeat.pretrain.sources import Joined
+from slamfeat.train.distributed import Ranks
 from slamfeat.train.sharding import whole
 from slamfeat.train.task import Batch
 
@@ -90,25 +93,44 @@ class DistillTask:
         return (self.teacher.backbone,)
 
     @torch.no_grad()
-    def measure(self, device: torch.device) -> None:
-        """Scales and prototypes of the teacher's tokens, from the first images of the run; before the first step."""
-        config, batch = self.recipe.prototypes, self.recipe.loop.batch
-        self.teacher.backbone.to(device)
-        most = TOKENS_A_PROTOTYPE * config.count
-        samples = [TokenSample(GLOBAL * config.images, most) for _ in self.teacher.layers]
-        for first in range(0, config.images, batch):
-            made = self.batch(range(first, min(first + batch, config.images)))
-            for sample, tokens in zip(samples, self._teach(self._lit(made, "global").to(device)), strict=True):
-                sample.add(tokens)
-        for number, (of_patches, of_classes) in enumerate(
-            zip(self.module.patch_scales, self.module.cls_scales, strict=True)
-        ):
-            _scale(of_patches).measure(samples[number].patch)
-            _scale(of_classes).measure(samples[number].cls)
+    def measure(self, ranks: Ranks) -> None:
+        """Scales and prototypes of the teacher's tokens, from the first images of the run; before the first step.
+
+        The processes share the images out, and each has the tokens of all in the end. What they make of them may
+        differ in the last bit on GPUs: the loop begins with the first one's weights everywhere.
+        """
+        config = self.recipe.prototypes
+        self.teacher.backbone.to(ranks.device)
+        samples = self.sample(ranks)
+        for one in samples:
+            one.cls, one.patch = sum_over_ranks(one.cls), sum_over_ranks(one.patch)
+        scales = zip(self.module.patch_scales, self.module.cls_scales, strict=True)
+        for one, (of_patches, of_classes) in zip(samples, scales, strict=False):  # the last may be the prototypes'
+            _scale(of_patches).measure(one.rows(one.patch))
+            _scale(of_classes).measure(one.rows(one.cls))
+        last = samples[-1]
         if config.dino:
-            self.module.cls_centres.copy_(spherical_kmeans(samples[-1].cls, config.count))
+            self.module.cls_centres.copy_(spherical_kmeans(last.rows(last.cls), config.count))
         if config.ibot:
-            self.module.patch_centres.copy_(spherical_kmeans(samples[-1].patch, config.count))
+            self.module.patch_centres.copy_(spherical_kmeans(last.rows(last.patch), config.count))
+
+    @torch.no_grad()
+    def sample(self, ranks: Ranks) -> list[TokenSample]:
+        """This process's share of the tokens that `measure` looks at, a taught layer each."""
+        config, batch, crops = self.recipe.prototypes, self.recipe.loop.batch, self.recipe.crops
+        patches, most = (crops.global_size // self._patch) ** 2, TOKENS_A_PROTOTYPE * config.count
+        given = config.images, batch, most, patches, self.teacher.backbone.embed_dim, ranks.device
+        samples = [TokenSample(*given) for _ in self.teacher.layers]
+        chunk = max(1, batch // ranks.world)
+        for first in range(ranks.rank * chunk, config.images, ranks.world * chunk):
+            numbers = range(first, min(first + chunk, config.images))
+            made = self._cut(numbers, replace(crops, local_count=0))
+            lit = self._lit({name: part.to(ranks.device) for name, part in made.items()}, "global")
+            with torch.autocast(ranks.device.type, torch.bfloat16, enabled=self.recipe.loop.precision == "bf16"):
+                taught = self._teach(lit)
+            for sample, tokens in zip(samples, taught, strict=True):
+                sample.add(numbers, tokens)
+        return samples
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Backbones by depth, heads and maps at the full rate."""
@@ -133,9 +155,12 @@ class DistillTask:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Crops of the images behind some sample numbers."""
+        return self._cut(indices, self.recipe.crops)
+
+    def _cut(self, indices: Sequence[int], config: CropConfig) -> Batch:
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
         images = [self.images.read_or_next(self._order.image(index)) for index in indices]
-        return make_crops(images, self.recipe.crops, generators)
+        return make_crops(images, config, generators)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         """All students' losses, added."""
@@ -167,7 +192,7 @@ class DistillTask:
         is that of the tokens in standard deviations from their mean.
         """
         student, said = self._students[name], dict[str, list[float]]()
-        maps = [(whole(one.weight), whole(one.bias)) for one in student.patch_maps]
+        maps = [(whole(one.weight), whole(one.bias)) for one in student.patch_maps if isinstance(one, nn.Linear)]
         network, images = packable(backbone), list(self._shown(self._patch)) if maps else []
         for first in range(0, len(images), self.recipe.probes.batch):
             seen = torch.stack(images[first : first + self.recipe.probes.batch]).to(maps[0][0].device)
@@ -176,11 +201,12 @@ class DistillTask:
             for number, ((weight, bias), (tokens,)) in enumerate(zip(maps, own, strict=True)):
                 scale, end = _scale(self.module.patch_scales[number]), f"_{number}" if len(maps) > 1 else ""
                 guess, target = F.linear(tokens.patch.float(), weight, bias), scale(taught[number].patch)
-                for key, pair in (
-                    ("alike", (scale.undo(guess), scale.undo(target))),
-                    ("alike_centred", (guess, target)),
+                for key, own_say, right in (
+                    ("alike", scale.undo(guess), scale.undo(target)),
+                    ("alike_centred", guess, target),
                 ):
-                    said.setdefault(key + end, []).extend(F.cosine_similarity(*pair, dim=-1).mean(1).tolist())
+                    cosines = F.cosine_similarity(own_say, right, dim=-1)
+                    said.setdefault(key + end, []).extend(cosines.mean(1).tolist())
         return {key: float(np.mean(values)) for key, values in said.items()}
 
     @property
