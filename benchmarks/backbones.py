@@ -13,7 +13,6 @@ descriptors. Times are of one image of 224 x 224 in torch, float32, one thread, 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import shlex
 import sys
@@ -29,13 +28,17 @@ from rich.console import Console
 from torch import Tensor
 
 from slamfeat.backbones import Backbone
+from slamfeat.backbones.checkpoints import read_metadata
+from slamfeat.backbones.load import random_backbone
+from slamfeat.backbones.own import architecture_in
+from slamfeat.backbones.registry import find_entry
 from slamfeat.bench.config import BenchConfig, quick, rooted
 from slamfeat.bench.figures import data_figure
 from slamfeat.bench.provenance import header, header_line
 from slamfeat.bench.run import run_tasks
 from slamfeat.config import load_config
 from slamfeat.errors import SlamfeatError
-from slamfeat.eval import markdown_table
+from slamfeat.eval.report import markdown_grid
 from slamfeat.files import write_text
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.probes import ProbeConfig, Probes
@@ -79,23 +82,46 @@ class Candidate:
 def candidates(names: Sequence[str]) -> list[Candidate]:
     """Raw pixels, untrained weights of the last backbone's kind, and the backbones by their names or files."""
     found = []
-    for weights in names:
-        backbone, name = load_pretrained(weights, torch.device("cpu"))
-        found.append(Candidate(name, backbone.patch_size, by_backbone(backbone), backbone, weights))
+    for weights, shown in zip(names, shown_names(names), strict=True):
+        backbone, _ = load_pretrained(weights, torch.device("cpu"))
+        found.append(Candidate(shown, backbone.patch_size, by_backbone(backbone), backbone, weights))
     last = found[-1].backbone
     assert last is not None
-    untrained = random_like(last)
+    untrained = random_like(last, names[-1])
     random = Candidate(f"{found[-1].name}, untrained", last.patch_size, by_backbone(untrained), untrained)
     return [Candidate("raw pixels", last.patch_size, by_pixels(last.patch_size)), random, *found]
 
 
-def random_like(backbone: Backbone) -> Backbone:
-    """The same architecture with weights nobody trained; leaves torch's generator as it is."""
-    copied = copy.deepcopy(backbone)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        copied.init_weights()
-    return copied.freeze()
+def shown_names(names: Sequence[str]) -> list[str]:
+    """Names, and of files their stems, with as many of their folders as tell them apart."""
+    parts = [
+        Path(name).expanduser().resolve().with_suffix("").parts if is_file(name) else (name,) for name in names
+    ]  # fmt: skip
+    shown = [part[-1] for part in parts]
+    for length in range(2, max(map(len, parts)) + 1):
+        repeated = [name for name in shown if shown.count(name) > 1]
+        shown = ["/".join(p[-length:]) if s in repeated else s for s, p in zip(shown, parts, strict=True)]
+    return shown
+
+
+def is_file(name: str) -> bool:
+    """Whether `load_pretrained` takes this for a file."""
+    path = Path(name).expanduser()
+    return name != "default" and bool(path.suffix or path.exists())
+
+
+def random_like(backbone: Backbone, weights: str) -> Backbone:
+    """The same architecture with weights nobody trained; leaves torch's generator as it is.
+
+    Args:
+        backbone: the trained one.
+        weights: where it is from, a name or a file.
+    """
+    path = Path(weights).expanduser()
+    own = architecture_in(read_metadata(path), path) if is_file(weights) else None
+    # Files may hold the first blocks only, as the shipped one does.
+    architecture = (own or find_entry(backbone.name).architecture).with_depth(backbone.depth)
+    return random_backbone(architecture, backbone.name).freeze()
 
 
 def probe(one: Candidate, probes: Probes, labels: Tensor | None) -> dict[str, float]:
@@ -131,9 +157,11 @@ def milliseconds(found: Sequence[Candidate]) -> list[float | None]:
     return [float(np.median(times)) if times else None for times in taken]
 
 
-def poses(found: Sequence[Candidate], given: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """AUC of the train split's pairs by tokens alone, by the candidate's name."""
-    recipes: dict[str, str] = {}
+def poses(
+    found: Sequence[Candidate], given: argparse.Namespace, say: Callable[[str], None]
+) -> dict[int, dict[str, Any]]:
+    """AUC of the train split's pairs by tokens alone, by the candidate's place."""
+    recipes: dict[int, str] = {}
     for number, one in enumerate(found):
         if one.weights:
             path = given.work / "recipes" / f"{number}_{Path(one.weights).stem}.yaml"
@@ -141,7 +169,7 @@ def poses(found: Sequence[Candidate], given: argparse.Namespace, say: Callable[[
                 "weights": one.weights, "preset": "untrained", "frontend": {"local": "none", "matcher": {"gate": 1}},
             }  # fmt: skip
             write_text(path, json.dumps(settings))
-            recipes[one.name] = str(path)
+            recipes[number] = str(path)
     config = rooted(load_config(BenchConfig, RECIPE), given.data)
     config = replace(config, frontends=list(recipes.values()))
     results = run_tasks(
@@ -149,8 +177,8 @@ def poses(found: Sequence[Candidate], given: argparse.Namespace, say: Callable[[
         command=given.command, overwrite=True, say=say,
     )  # fmt: skip
     return {
-        name: {key: data_figure(results["matching"], "all", "pose", recipe, key) for key in ("auc_5", "auc_20")}
-        for name, recipe in recipes.items()
+        number: {key: data_figure(results["matching"], "all", "pose", recipe, key) for key in ("auc_5", "auc_20")}
+        for number, recipe in recipes.items()
     }
 
 
@@ -173,7 +201,7 @@ def run(given: argparse.Namespace) -> None:
         rows.append({"backbone": one.name, "parameters_m": size, "ms": ms, **probe(one, probes, labels)})
     if given.data:
         of_pairs = poses(found, given, say)
-        rows = [row | of_pairs.get(row["backbone"], {}) for row in rows]
+        rows = [row | of_pairs.get(number, {}) for number, row in enumerate(rows)]
     facts = header(given.command, "1 for times, torch's for the rest") | {
         "images": f"{len(images.names)} of {', '.join(place.name for place in given.images)}",
         "held out": f"{min(len(held), given.count)} for same place, rank and cosine",
@@ -186,8 +214,9 @@ def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
     """The table."""
     used = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
     cells = [[_cell(key, row.get(key)) for key in used] for row in rows]
-    table = markdown_table([COLUMNS[key] for key in used], cells)
-    return f"# Backbones\n\n{header_line(dict(facts))}\n\n{table}\n\n{NOTES}\n"
+    right = [key != "backbone" for key in used]
+    table = markdown_grid([COLUMNS[key] for key in used], cells, right=right)
+    return f"# Backbones\n\n{header_line(dict(facts))}\n\n{table}\n{NOTES}\n"
 
 
 def _cell(key: str, value: Any) -> str:

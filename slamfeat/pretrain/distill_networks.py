@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -123,9 +123,8 @@ class Scale(nn.Module):
         return scaled * self.spread + self.mean
 
 
-@dataclass(frozen=True)
-class StudentOutputs:
-    """What a student says of a batch of crops, in its teacher's terms.
+class StudentOutputs(NamedTuple):
+    """What a student says of a batch of crops, in its teacher's terms; a tuple, as `Outputs`.
 
     Attributes:
         patches, classes: (B_0, N, Ct) and (B_0, Ct) the teacher's scaled tokens of global crops, a taught layer each.

@@ -10,9 +10,11 @@ import pytest
 import torch
 from pretrain_runs import small_recipe
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from slamfeat.backbones.own import save_backbone
 from slamfeat.errors import ConfigError
+from slamfeat.pretrain.distill_networks import StudentOutputs
 from slamfeat.pretrain.recipe import ModelConfig, PretrainRecipe
 from slamfeat.pretrain.run import make_task, open_data
 from slamfeat.pretrain.task import PretrainTask
@@ -57,6 +59,16 @@ def test_the_loss_is_the_papers() -> None:
     assert float(parts["koleo"]) == pytest.approx(spread, rel=1e-3)
     whole = float(parts["dino"]) + float(parts["ibot"]) + 0.1 * float(parts["koleo"])
     assert float(loss.detach()) == pytest.approx(whole, rel=1e-5)
+
+
+def test_what_networks_say_is_seen_by_hooks() -> None:
+    """FSDP2 looks for the outputs' tensors as torch's trees do."""
+    task = made()
+    batch = task.batch([0, 1])
+    said = task.module.student(task._crops(batch), batch["masks"], hide=True)
+    assert len(tree_leaves(said)) == 4 and all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(said))
+    tokens = torch.zeros(2, 3)
+    assert len(tree_leaves(StudentOutputs([tokens], [tokens, tokens], tokens, None))) == 5
 
 
 def test_the_teacher_follows_and_has_no_gradient() -> None:
