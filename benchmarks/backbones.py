@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.checkpoints import read_metadata
@@ -44,8 +43,8 @@ from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.probes import ProbeConfig, Probes
 from slamfeat.pretrain.probes.classes import linear_accuracy
 from slamfeat.pretrain.probes.features import Describe, by_backbone, by_pixels
-from slamfeat.pretrain.sources import open_images
-from slamfeat.train.textures import is_held_out, photo_name
+from slamfeat.pretrain.sources import open_images, photo_of, split_names
+from slamfeat.train.textures import is_held_out
 
 RECIPE = Path(__file__).parent.parent / "configs" / "bench" / "train_split.yaml"
 SIDE, REPEATS = 224, 15
@@ -124,15 +123,15 @@ def random_like(backbone: Backbone, weights: str) -> Backbone:
     return random_backbone(architecture, backbone.name).freeze()
 
 
-def probe(one: Candidate, probes: Probes, labels: Tensor | None) -> dict[str, float]:
+def probe(one: Candidate, probes: Probes, with_classes: bool) -> dict[str, float]:
     """Figures of one candidate; shares in per cent."""
     said = probes.judge(one.describe, one.patch)
     figures = {
         "correspondence": 100 * said["score"], "rank": said["rank"], "cosine": said["cosine"],
     }  # fmt: skip
-    if labels is not None:
-        whole, asked = probes.classed_vectors(one.describe, one.patch), probes.classed_names
-        held = torch.tensor([is_held_out(photo_name(Path(name)), 0.5) for name in asked])
+    if with_classes:
+        whole, labels, asked = probes.classed(one.describe, one.patch)
+        held = torch.tensor([is_held_out(photo_of(name), 0.5) for name in asked])
         figures["knn"] = 100 * said["knn"]
         figures["linear"] = 100 * linear_accuracy(whole[~held], labels[~held], whole[held], labels[held])
     return figures
@@ -191,14 +190,13 @@ def run(given: argparse.Namespace) -> None:
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     found = candidates(given.backbones)
     images = open_images([str(place) for place in given.images])
-    held = [number for number, name in enumerate(images.names) if is_held_out(photo_name(Path(name)), given.held_out)]
+    _, held = split_names(images, given.held_out)
     probes = Probes(ProbeConfig(images=given.count, groups=given.groups), images, held)
-    labels = torch.tensor(probes.classes) if given.groups else None
     rows: list[dict[str, Any]] = []
     for one, ms in zip(found, milliseconds(found), strict=True):
         size = None if one.backbone is None else sum(p.numel() for p in one.backbone.parameters()) / 1e6
         say(f"probing {one.name}")
-        rows.append({"backbone": one.name, "parameters_m": size, "ms": ms, **probe(one, probes, labels)})
+        rows.append({"backbone": one.name, "parameters_m": size, "ms": ms, **probe(one, probes, bool(given.groups))})
     if given.data:
         of_pairs = poses(found, given, say)
         rows = [row | of_pairs.get(number, {}) for number, row in enumerate(rows)]

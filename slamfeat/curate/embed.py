@@ -99,7 +99,7 @@ class Embedder:
         for place, name in enumerate(names):
             try:
                 image = read_image(self._images / name)
-            except (ImageError, cv2.error) as error:  # OpenCV's own: larger than it decodes
+            except ImageError as error:
                 failed[place] = " ".join(str(error).removeprefix(f"{self._images / name}: ").split())
                 continue
             fitted = np.asarray(cv2.resize(image, side, interpolation=cv2.INTER_AREA), np.uint8)

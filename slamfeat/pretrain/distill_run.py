@@ -76,7 +76,7 @@ def distill(
         files = _export(recipe, task, training, out, ranks, say)
         seen = {"teacher": task.teacher.backbone} | {name: task.student_backbone(name) for name in files}
         if ranks.first:
-            Probes(recipe.probes, images, held_out).look(seen, out / "tokens.png")
+            task.probes.look(seen, out / "tokens.png")
     return DistillResult(files, training, images.skipped)
 
 
@@ -93,8 +93,7 @@ def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_ou
         config.name: _student(recipe, config, place, backbone.embed_dim) for place, config in enumerate(recipe.students)
     }
     module = Distillation(students, backbone.embed_dim, len(pairs), recipe.prototypes.count)
-    probes = Probes(recipe.probes, images, held_out)
-    return DistillTask(recipe, module, teacher, images, numbers, probes, probes.images_at)
+    return DistillTask(recipe, module, teacher, images, numbers, Probes(recipe.probes, images, held_out))
 
 
 def _student(recipe: DistillRecipe, config: ModelConfig, place: int, teacher_dim: int) -> Student:

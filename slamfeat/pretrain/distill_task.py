@@ -7,7 +7,7 @@ the tokens themselves, which small data favours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,12 +29,12 @@ from slamfeat.pretrain.order import ImageOrder
 from slamfeat.pretrain.packed import CropTokens, packable, run_packed
 from slamfeat.pretrain.parameter_groups import parameter_groups
 from slamfeat.pretrain.precision import unit
+from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.sources import Joined
 from slamfeat.train.distributed import Ranks
 from slamfeat.train.sharding import whole
 from slamfeat.train.task import Batch
 
-Judge = Callable[[nn.Module], dict[str, float]]
 TOKENS_A_PROTOTYPE = 16
 """Of patches, that prototypes are clusters of."""
 
@@ -66,7 +66,7 @@ class DistillTask:
 
     def __init__(
         self, recipe: DistillRecipe, module: Distillation, teacher: Teacher, images: Joined, numbers: Sequence[int],
-        judge: Judge, shown: Callable[[int], Sequence[Tensor]] = lambda patch: (),
+        probes: Probes,
     ) -> None:  # fmt: skip
         """Train the students of `module`.
 
@@ -75,15 +75,15 @@ class DistillTask:
             module: trained in place.
             teacher: its layers are those of the recipe's pairs, and last its last block where prototypes are used.
             images: read in threads.
-            numbers: of the images to learn from.
-            judge: figures of a backbone on images that are not among them.
-            shown: those images, (3, S, S) RGB in [0, 1] each, for a patch size: students are compared with the teacher.
+            numbers: of the images to learn from, rising.
+            probes: figures of a backbone on images that are not among them; students are compared with the teacher on
+                them too.
 
         Raises:
             ConfigError: fewer images than a batch holds.
         """
-        self.recipe, self.module, self.teacher, self.images, self._judge = recipe, module, teacher, images, judge
-        self._shown = shown
+        self.recipe, self.module, self.teacher, self.images, self.probes = recipe, module, teacher, images, probes
+        self._numbers = numbers
         self._order = ImageOrder(numbers, recipe.loop.seed, recipe.loop.batch)
         self._students: dict[str, Student] = {n: s for n, s in module.students.items() if isinstance(s, Student)}
 
@@ -159,7 +159,7 @@ class DistillTask:
 
     def _cut(self, indices: Sequence[int], config: CropConfig) -> Batch:
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
-        images = [self.images.read_or_next(self._order.image(index)) for index in indices]
+        images = [self.images.read_or_next(self._order.image(index), self._numbers) for index in indices]
         return make_crops(images, config, generators)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
@@ -174,11 +174,11 @@ class DistillTask:
         return total, figures
 
     def evaluate(self) -> dict[str, float]:
-        """What the judge says of each student; `score` is the mean of theirs."""
+        """What the probes say of each student; `score` is the mean of theirs."""
         figures: dict[str, float] = {}
         for name in self._students:
             backbone = self.student_backbone(name)
-            own = self._judge(backbone) | self._likeness(name, backbone)
+            own = self.probes(backbone) | self._likeness(name, backbone)
             figures |= own if len(self._students) == 1 else {f"{name}_{k}": v for k, v in own.items()}
         if "score" not in figures:
             figures["score"] = float(np.mean([figures[f"{name}_score"] for name in self._students]))
@@ -193,7 +193,7 @@ class DistillTask:
         """
         student, said = self._students[name], dict[str, list[float]]()
         maps = [(whole(one.weight), whole(one.bias)) for one in student.patch_maps if isinstance(one, nn.Linear)]
-        network, images = packable(backbone), list(self._shown(self._patch)) if maps else []
+        network, images = packable(backbone), self.probes.images_at(self._patch) if maps else []
         for first in range(0, len(images), self.recipe.probes.batch):
             seen = torch.stack(images[first : first + self.recipe.probes.batch]).to(maps[0][0].device)
             crops = self.teacher.backbone.normalize(seen)

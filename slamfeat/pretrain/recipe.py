@@ -88,8 +88,10 @@ class ImagesConfig:
     """What is learnt from.
 
     Attributes:
-        images: folders, .txt lists of files, videos, .tar shards; empty for the frames shipped with the package.
-        held_out: share of the images, by a hash of their names, that is kept for judging.
+        images: folders, videos, .tar shards, and .txt lists of these and of image files; empty for the frames shipped
+            with the package.
+        held_out: share of the images, by a hash of their names (see `slamfeat.pretrain.sources.photo_of`), that is kept
+            for judging.
         frame_step: of every so many frames of a video one is taken.
     """
 

@@ -79,7 +79,7 @@ def pretrain(
         file, backbone = out / "backbone.safetensors", task.teacher_backbone()
         if ranks.first:
             _export(recipe, backbone, training, file)
-            _picture(recipe, Probes(recipe.probes, images, held_out), backbone, out / "tokens.png")
+            _picture(recipe, task.probes, backbone, out / "tokens.png")
             say(f"written to {file}; {out / 'tokens.png'} shows what it sees")
         ranks.meet()
     return PretrainResult(file, training, images.skipped)

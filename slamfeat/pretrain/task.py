@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,13 @@ from slamfeat.pretrain.masking import MaskConfig, mask_by_number
 from slamfeat.pretrain.network import Network, Outputs, follow, make_teacher, whole_copy
 from slamfeat.pretrain.order import ImageOrder
 from slamfeat.pretrain.parameter_groups import LAST_LAYER, parameter_groups
+from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import PretrainRecipe, TeacherConfig
 from slamfeat.pretrain.schedules import ramp, warmup_cosine
 from slamfeat.pretrain.sources import Joined
 from slamfeat.train.loop import read_init
 from slamfeat.train.task import Batch
 from slamfeat.train.weights import copy_weights, kept_weights
-
-Judge = Callable[[nn.Module], dict[str, float]]
 
 
 class SelfDistillation(nn.Module):
@@ -106,7 +105,7 @@ class PretrainTask:
     frozen: Sequence[nn.Module] = ()
 
     def __init__(
-        self, recipe: PretrainRecipe, module: SelfDistillation, images: Joined, numbers: Sequence[int], judge: Judge
+        self, recipe: PretrainRecipe, module: SelfDistillation, images: Joined, numbers: Sequence[int], probes: Probes
     ) -> None:
         """Train `module` on some of the images.
 
@@ -114,13 +113,14 @@ class PretrainTask:
             recipe: see the class.
             module: trained in place.
             images: read in threads.
-            numbers: of the images to learn from.
-            judge: figures of a backbone on images that are not among them.
+            numbers: of the images to learn from, rising.
+            probes: figures of a backbone on images that are not among them.
 
         Raises:
             ConfigError: fewer images than a batch holds.
         """
-        self.recipe, self.module, self.images, self._judge = recipe, module, images, judge
+        self.recipe, self.module, self.images, self.probes = recipe, module, images, probes
+        self._numbers = numbers
         self._order = ImageOrder(numbers, recipe.loop.seed, recipe.loop.batch)
         teacher, steps = recipe.teacher, recipe.loop.steps
         self._momentum = warmup_cosine(teacher.momentum, teacher.final_momentum, steps)
@@ -146,7 +146,7 @@ class PretrainTask:
     def batch(self, indices: Sequence[int]) -> Batch:
         """Crops and masks of the images behind some sample numbers."""
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
-        images = [self.images.read_or_next(self._order.image(index)) for index in indices]
+        images = [self.images.read_or_next(self._order.image(index), self._numbers) for index in indices]
         larger = self.recipe.gram.scale if self.recipe.objective.gram else 0
         batch = make_crops(images, self.recipe.crops, generators, larger)
         side = self.recipe.crops.global_size // self.recipe.architecture.patch_size
@@ -176,8 +176,8 @@ class PretrainTask:
             follow(self.module.gram.backbone, self.module.teacher.backbone, 0.0)
 
     def evaluate(self) -> dict[str, float]:
-        """What the judge says of the teacher's backbone."""
-        return self._judge(self.teacher_backbone())
+        """What the probes say of the teacher's backbone."""
+        return self.probes(self.teacher_backbone())
 
     def teacher_backbone(self) -> Backbone:
         """A frozen copy of the teacher's backbone, whole wherever its parameters are."""

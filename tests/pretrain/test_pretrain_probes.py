@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError, ImageError
-from slamfeat.pretrain.probes.classes import knn_accuracy, leave_one_out_accuracy, linear_accuracy
+from slamfeat.pretrain.probes.classes import leave_one_out_accuracy, linear_accuracy
 from slamfeat.pretrain.probes.correspondence import correspondence_accuracy, draw_warp, warp
 from slamfeat.pretrain.probes.features import Described, by_pixels, squares
 from slamfeat.pretrain.probes.groups import Groups, open_groups
@@ -84,39 +84,45 @@ def test_spread_of_known_features() -> None:
     assert mean_cosine(rows) == pytest.approx(np.mean(pairs))
 
 
+def voted(vectors: Tensor, labels: Tensor, one: int, neighbours: int, temperature: float = 0.07) -> int:
+    """The class that an image's nearest neighbours vote for, by the definition."""
+    rows = [row for row in range(len(vectors)) if row != one]
+    cosines = F.normalize(vectors[rows], dim=1) @ F.normalize(vectors[one], dim=0)
+    nearest = cosines.argsort(descending=True)[:neighbours]
+    votes = [float(sum((cosines[n] / temperature).exp() for n in nearest if labels[rows][n] == k)) for k in range(3)]
+    return int(np.argmax(votes))
+
+
 def test_classes_that_can_be_told_apart() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(4, 16))
     labels = torch.from_numpy(rng.integers(0, 4, 300))
     features = torch.from_numpy(centres[labels] + 0.4 * rng.normal(size=(300, 16))).float()
     known, asked = slice(0, 200), slice(200, 300)
-    given = (features[known], labels[known], features[asked], labels[asked])
-    assert knn_accuracy(*given) > 0.95 and linear_accuracy(*given) > 0.95
-    shuffled = (features[known], labels[torch.randperm(200)], features[asked], labels[asked])
-    assert knn_accuracy(*shuffled) < 0.45 and linear_accuracy(*shuffled) < 0.45
+    assert linear_accuracy(features[known], labels[known], features[asked], labels[asked]) > 0.95
+    assert leave_one_out_accuracy(features, labels) > 0.95
+    shuffled = labels[torch.randperm(200)]
+    assert linear_accuracy(features[known], shuffled, features[asked], labels[asked]) < 0.45
+    assert leave_one_out_accuracy(features[known], shuffled) < 0.45
 
 
 def test_neighbours_vote_by_their_likeness() -> None:
     """One near neighbour outvotes three far ones at a low temperature, and not at a high one."""
-    known = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.05, 1.0], [-0.05, 1.0]])
-    labels, asked = torch.tensor([0, 1, 1, 1]), torch.tensor([[1.0, 0.2]])
-    answer = torch.tensor([0])
-    assert knn_accuracy(known, labels, asked, answer, neighbours=4, temperature=0.07) == 1.0
-    assert knn_accuracy(known, labels, asked, answer, neighbours=4, temperature=10.0) == 0.0
-    assert knn_accuracy(known, labels, asked, answer, neighbours=1, temperature=10.0) == 1.0
+    near, far = [[1.0, 0.0], [1.0, 0.2]], [[0.0, 1.0], [0.05, 1.0], [-0.05, 1.0]]
+    vectors, labels = torch.tensor([*near, *far]), torch.tensor([0, 0, 1, 1, 1])
+    assert leave_one_out_accuracy(vectors, labels, neighbours=4, temperature=0.07) == 1.0
+    assert leave_one_out_accuracy(vectors, labels, neighbours=4, temperature=10.0) == 0.6
+    assert leave_one_out_accuracy(vectors, labels, neighbours=1, temperature=10.0) == 1.0
 
 
-def test_nobody_votes_for_itself() -> None:
-    """Equal to asking each image of all others, one by one."""
+@pytest.mark.parametrize("block", [1, 7, 60, 1024])
+def test_nobody_votes_for_itself(block: int) -> None:
+    """Equal to asking each image of all others, one by one, however many are asked at a time."""
     rng = np.random.default_rng(1)
     labels = torch.from_numpy(rng.integers(0, 3, 60))
     vectors = torch.from_numpy(rng.normal(size=(3, 8))[labels] + 0.8 * rng.normal(size=(60, 8)))
-    rows = torch.arange(60)
-    one_by_one = [
-        knn_accuracy(vectors[rows != i], labels[rows != i], vectors[i : i + 1], labels[i : i + 1], neighbours=5)
-        for i in range(60)
-    ]
-    assert leave_one_out_accuracy(vectors, labels, neighbours=5) == pytest.approx(np.mean(one_by_one))
+    one_by_one = [voted(vectors, labels, i, neighbours=5) == int(labels[i]) for i in range(60)]
+    assert leave_one_out_accuracy(vectors, labels, neighbours=5, block=block) == pytest.approx(np.mean(one_by_one))
     assert 0.4 < np.mean(one_by_one) < 1
 
 
@@ -145,24 +151,65 @@ def test_the_shipped_groups() -> None:
     assert groups.of("n03481172_hammer.jpg") is None
 
 
-def test_probes_classify_by_neighbours(tmp_path: Path) -> None:
-    """Red and green images are told apart by their pixels; a damaged one is not asked for."""
+class Colours:
+    """Red and green images, and those that it cannot read."""
 
-    class Colours:
-        names = [f"{colour}_{i}.png" for colour in ("red", "green") for i in range(30)] + ["red_damaged.png"]
+    def __init__(self, *names: str) -> None:
+        self.names, self.asked = names, list[int]()
 
-        def read(self, number: int) -> np.ndarray:
-            if "damaged" in self.names[number]:
-                raise ImageError("damaged")
-            rng = np.random.default_rng(number)
-            image = rng.integers(0, 60, (56, 56, 3), dtype=np.uint8)
-            image[..., 0 if "red" in self.names[number] else 1] += 150
-            return image
+    def read(self, number: int) -> np.ndarray:
+        self.asked.append(number)
+        if "damaged" in self.names[number]:
+            raise ImageError("damaged")
+        rng = np.random.default_rng(number)
+        image = rng.integers(0, 60, (56, 56, 3), dtype=np.uint8)
+        image[..., 0 if "red" in self.names[number] else 1] += 150
+        return image
 
+
+@pytest.fixture
+def groups(tmp_path: Path) -> str:
     (tmp_path / "groups.txt").write_text("red red\ngreen green\n")
-    images = Joined([Colours()])
-    probes = Probes(ProbeConfig(images=4, size=56, groups=str(tmp_path / "groups.txt")), images, [0, 1, 30, 31])
+    return str(tmp_path / "groups.txt")
+
+
+def test_probes_classify_by_neighbours(groups: str) -> None:
+    """Red and green images are told apart by their pixels; a damaged one is passed over when it is met."""
+    names = [f"{colour}_{i}.png" for colour in ("red", "green") for i in range(30)]
+    source = Colours("red_damaged.png", *names)
+    images = Joined([source])
+    probes = Probes(ProbeConfig(images=4, size=56, groups=groups), images, [1, 2, 31, 32])
+    assert not source.asked and not images.skipped  # nothing is read to begin with
     assert probes.judge(by_pixels(14), 14)["knn"] == 1.0
     assert list(images.skipped) == ["red_damaged.png"]
+    found = probes.classed(by_pixels(14), 14)
+    assert found.names == names and found.labels.tolist() == [0] * 30 + [1] * 30 and len(found.vectors) == 60
     with pytest.raises(ConfigError, match="two classes"):
         Probes(ProbeConfig(groups="imagenet_groups"), images, [0, 1])
+    broken = Joined([Colours("red_damaged.png", "green_damaged.png", "green.png")])
+    with pytest.raises(ImageError, match="of 3 images with a class 1 can be read"):
+        Probes(ProbeConfig(groups=groups), broken, [0, 1]).classed(by_pixels(14), 14)
+
+
+def test_so_many_are_classified_at_most(groups: str) -> None:
+    """Evenly spaced, and rare classes are among them."""
+    names = [f"red_{i:03d}.png" for i in range(200)]
+    names.insert(120, "green.png")
+    names.insert(50, "blue.png")  # of no class
+    source = Colours(*names)
+    probes = Probes(ProbeConfig(images=2, size=56, groups=groups, classed=11), Joined([source]), [0, 1])
+    found = probes.classed(by_pixels(14), 14)
+    assert len(found.names) == 11 and found.names.count("green.png") == 1 and "blue.png" not in found.names
+    chosen = [int(name[4:7]) for name in found.names if name != "green.png"]
+    assert chosen == sorted(chosen) and max(np.diff([*chosen, 200])) <= 23
+    assert sorted(source.asked) == source.asked and len(source.asked) == 11
+    with pytest.raises(ConfigError, match="classed"):
+        ProbeConfig(classed=1)
+
+
+def test_what_is_held_out_is_looked_at_alone() -> None:
+    """Where the last ones are damaged, the first held-out ones stand in for them."""
+    source = Colours("red_0.png", "green_1.png", "red_2.png", "damaged_3.png", "red_4.png")
+    probes = Probes(ProbeConfig(images=2, size=56), Joined([source]), [1, 3])
+    first, second = probes.images_at(14)
+    assert torch.equal(first, second) and source.asked == [1, 3, 1]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,9 @@ class ProbeConfig:
         batch: images at a time.
         warp: corners of the warped images move by up to this share of the side.
         light: gain and gamma of the warped images lie within 1 / (1 + light) and 1 + light.
-        groups: file with classes, see `Groups`; "imagenet_groups" is one. All images that have one are classified by
+        groups: file with classes, see `Groups`; "imagenet_groups" is one. Images that have one are classified by
             their neighbours' (they may be learnt from: nobody tells the backbone their class). Empty for not at all.
+        classed: images that are classified, at most: evenly spaced among those that have a class, some of each class.
         collapsed: mean cosine between images above which the log warns.
     """
 
@@ -43,11 +45,26 @@ class ProbeConfig:
     warp: float = 0.2
     light: float = 0.3
     groups: str = ""
+    classed: int = 2048
     collapsed: float = 0.95
 
     def __post_init__(self) -> None:
         if min(self.images, self.size, self.batch) < 1 or not 0 <= self.warp < 0.5 or self.light < 0:
             raise ConfigError("probes: images, size, batch >= 1, 0 <= warp < 0.5 and light >= 0 are needed")
+        if self.classed < 2:
+            raise ConfigError(f"probes: classed of at least 2 is needed, not {self.classed}")
+
+
+class Classed(NamedTuple):
+    """Images that have a class and can be read.
+
+    Attributes:
+        vectors: (N, C); labels: (N,) classes from 0; names: N.
+    """
+
+    vectors: Tensor
+    labels: Tensor
+    names: list[str]
 
 
 class Probes:
@@ -56,14 +73,19 @@ class Probes:
     def __init__(self, config: ProbeConfig, images: Joined, numbers: Sequence[int]) -> None:
         """Look at some of the images; they are read when first asked for.
 
+        Args:
+            config: see the class.
+            images: all of them.
+            numbers: of those held out, rising.
+
         Raises:
-            ConfigError: fewer than two.
+            ConfigError: fewer than two, or not two classes.
         """
         if len(numbers) < 2:
             raise ConfigError(f"{len(numbers)} images are held out; raise data.held_out, two are needed to judge by")
-        self._config, self._source, self._numbers = config, images, list(numbers)[: config.images]
+        self._config, self._source, self._numbers = config, images, list(numbers)
         self._images: dict[int, list[Tensor]] = {}  # by their side
-        self._classed = _classed(config.groups, images) if config.groups else []
+        self._classed = _classed(config, images.names) if config.groups else []
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
         """Judge a backbone."""
@@ -101,26 +123,26 @@ class Probes:
         """Share of the images with a class whose neighbours say it, where there are any."""
         if not self._classed:
             return {}
-        return {"knn": leave_one_out_accuracy(self.classed_vectors(describe, patch), torch.tensor(self.classes))}
+        found = self.classed(describe, patch)
+        return {"knn": leave_one_out_accuracy(found.vectors, found.labels)}
 
-    @property
-    def classes(self) -> list[int]:
-        """Of the images that have one."""
-        return [group for _, group in self._classed]
+    def classed(self, describe: Describe, patch: int) -> Classed:
+        """The images that have a class as a description says them; damaged ones are passed over.
 
-    @property
-    def classed_names(self) -> list[str]:
-        """Of the images that have a class."""
-        return [self._source.names[number] for number, _ in self._classed]
-
-    def classed_vectors(self, describe: Describe, patch: int) -> Tensor:
-        """(N, C) the images that have a class as a description says them."""
-        numbers, batch = [number for number, _ in self._classed], self._config.batch
-        whole = []
-        for first in range(0, len(numbers), batch):
-            read = [self._source.read(number) for number in numbers[first : first + batch]]
-            whole += [describe(part).whole.cpu() for part in squares(read, self._side(patch), batch)]
-        return torch.cat(whole)
+        Raises:
+            ImageError: fewer than two can be read.
+        """
+        vectors, labels, names = list[Tensor](), list[int](), list[str]()
+        for first in range(0, len(self._classed), self._config.batch):
+            part = self._classed[first : first + self._config.batch]
+            read = [(self._source.read_or_none(number), number, group) for number, group in part]
+            there = [image for image, _, _ in read if image is not None]
+            vectors += [describe(images).whole.cpu() for images in squares(there, self._side(patch), len(there) or 1)]
+            labels += [group for image, _, group in read if image is not None]
+            names += [self._source.names[number] for image, number, _ in read if image is not None]
+        if len(labels) < 2:
+            raise ImageError(f"probes.groups: of {len(self._classed)} images with a class {len(labels)} can be read")
+        return Classed(torch.cat(vectors), torch.tensor(labels), names)
 
     def _side(self, patch: int) -> int:
         return max(1, self._config.size // patch) * patch
@@ -129,34 +151,33 @@ class Probes:
         """The images, (3, S, S) RGB in [0, 1] each, with a side that is a multiple of the patch."""
         side = self._side(patch)
         if side not in self._images:
-            read = [self._source.read_or_next(number) for number in self._numbers]
+            shown = self._numbers[: self._config.images]
+            read = [self._source.read_or_next(number, self._numbers) for number in shown]
             self._images[side] = [image for batch in squares(read, side, self._config.batch) for image in batch]
         return self._images[side]
 
 
-def _classed(groups: str, images: Joined) -> list[tuple[int, int]]:
-    """Numbers of the images that have a class and can be read, and the class.
+def _classed(config: ProbeConfig, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Numbers of the images that are classified, by their names, and their classes.
 
     Raises:
-        ConfigError: there are not two.
+        ConfigError: there are not two classes.
     """
-    known = open_groups(groups)
-    classed: list[tuple[int, int]] = []
-    for number, name in enumerate(images.names):
-        group = known.of(name)
-        if group is not None and _readable(images, number):
-            classed.append((number, group))
+    known = open_groups(config.groups)
+    groups = ((number, known.of(name)) for number, name in enumerate(names))
+    classed = [(number, group) for number, group in groups if group is not None]
     if len({group for _, group in classed}) < 2:
         raise ConfigError(
-            f"probes.groups={groups}: images of {len(classed)} names have a class; two classes are needed"
+            f"probes.groups={config.groups}: images of {len(classed)} names have a class; two classes are needed"
         )
-    return classed
+    return _evenly(classed, config.classed)
 
 
-def _readable(images: Joined, number: int) -> bool:
-    try:
-        images.read(number)
-    except ImageError as error:
-        images.skipped[images.names[number]] = str(error)
-        return False
-    return True
+def _evenly(classed: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """At most so many, evenly spaced; the first of each class is among them if that many are allowed."""
+    if len(classed) <= most:
+        return classed
+    firsts = sorted({group: at for at, (_, group) in reversed(list(enumerate(classed)))}.values())[:most]
+    rest, room = sorted(set(range(len(classed))) - set(firsts)), most - len(firsts)
+    chosen = [rest[place * len(rest) // room] for place in range(room)]
+    return [classed[at] for at in sorted([*firsts, *chosen])]
