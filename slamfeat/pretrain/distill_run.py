@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from slamfeat.backbones.load import parse_device, random_backbone
+from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
 from slamfeat.files import write_text
@@ -28,6 +28,7 @@ from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
 from slamfeat.pretrain.run import ended, open_data, report_skipped
 from slamfeat.pretrain.sources import Joined
+from slamfeat.pretrain.task import take_weights
 from slamfeat.train.checkpoint import checkpoint_steps, load_weights
 from slamfeat.train.distributed import Ranks, joined_ranks
 from slamfeat.train.loop import TrainingResult, train
@@ -99,8 +100,7 @@ def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_ou
 def _student(recipe: DistillRecipe, config: ModelConfig, place: int, teacher_dim: int) -> Student:
     backbone = random_backbone(config.architecture(recipe.crops.global_size), config.name)
     if recipe.init and place == 0:
-        start, _ = load_pretrained(recipe.init, parse_device("cpu"))
-        backbone.load_state_dict(start.state_dict())
+        take_weights(backbone, recipe.init)
     return Student(backbone, teacher_dim, recipe.dense, recipe.prototypes, config.drop_path, config.recompute)
 
 

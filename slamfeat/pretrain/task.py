@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.vit_rope import RopeVisionTransformer
+from slamfeat.errors import WeightsError
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.centring import Centring, SinkhornKnopp
 from slamfeat.pretrain.crops import GLOBAL, make_crops
@@ -84,18 +85,42 @@ def build_student(recipe: PretrainRecipe) -> Network:
     """The network that a recipe begins with; draws from torch's generator.
 
     Raises:
-        ConfigError, WeightsError: `recipe.init` is not such a backbone.
+        ConfigError, WeightsError: see `take_weights`.
     """
     backbone = random_backbone(recipe.architecture, recipe.model.name)
     if isinstance(backbone, RopeVisionTransformer):
         backbone.jitter = recipe.model.rope_jitter
     if recipe.init:
-        start, _ = load_pretrained(recipe.init, torch.device("cpu"))
-        backbone.load_state_dict(start.state_dict())
+        take_weights(backbone, recipe.init)
     dim = recipe.architecture.embed_dim
     dino = ProjectionHead(dim, recipe.dino_head)
     ibot = ProjectionHead(dim, recipe.ibot_head) if recipe.objective.separate_heads else None
     return Network(backbone, dino, ibot, recipe.model.drop_path, recipe.model.recompute)
+
+
+def take_weights(backbone: Backbone, init: str) -> None:
+    """Give a backbone the weights of another one.
+
+    Args:
+        backbone: changed in place.
+        init: a backbone's name or file.
+
+    Raises:
+        ConfigError: an unknown name.
+        WeightsError: weights missing, damaged or of another architecture.
+    """
+    start, _ = load_pretrained(init, torch.device("cpu"))
+    given, own = start.state_dict(), backbone.state_dict()
+    wrong = [name for name in {**own, **given} if name not in own or name not in given]
+    wrong += [f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}" for name, value in own.items()
+              if name in given and given[name].shape != value.shape]  # fmt: skip
+    if wrong:
+        more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
+        raise WeightsError(
+            f"init={init}: does not fit {backbone.name} in {', '.join(wrong[:2])}{more}; give the model that"
+            " backbone's architecture and grid (model.like, model.grid), or leave init out"
+        )
+    backbone.load_state_dict(given)
 
 
 class PretrainTask:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import slamfeat as sf
 from slamfeat.cli.main import app
-from slamfeat.errors import ConfigError
+from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.pretrain.clusters import spherical_kmeans
 from slamfeat.pretrain.crops import CropConfig
 from slamfeat.pretrain.distill_networks import TokenSample
@@ -215,6 +215,12 @@ def test_settings_that_do_not_fit() -> None:
         DistillRecipe(students=[ModelConfig(name="a"), ModelConfig(name="a")])
     with pytest.raises(ConfigError, match="must be count"):
         PrototypeConfig(dino=1.0, count=7, head=HeadConfig(prototypes=8))
+    with pytest.raises(ConfigError, match="one patch size, not a 14, b 16"):
+        DistillRecipe(students=[ModelConfig(name="a"), ModelConfig(name="b", patch_size=16)])
+    with pytest.raises(ConfigError, match="'dinov2-vits14' is no name of your own"):
+        small_distillation("students=[{name: dinov2-vits14, like: dinov2-vits14}]")
+    with pytest.raises(WeightsError, match="init=default: does not fit tiny14"):
+        made("init=default")
     with pytest.raises(ConfigError, match=r"has blocks"):
         made("dense.layers=[[-1,30]]")
     with pytest.raises(ConfigError, match=r"blocks 0..3"):

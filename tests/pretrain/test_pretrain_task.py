@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from slamfeat.backbones.own import save_backbone
-from slamfeat.errors import ConfigError
+from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.pretrain.distill_networks import StudentOutputs
 from slamfeat.pretrain.recipe import ModelConfig, PretrainRecipe
 from slamfeat.pretrain.run import make_task, open_data
@@ -129,6 +129,13 @@ def test_a_run_may_begin_with_weights(tmp_path: Path) -> None:
         assert bool((network.backbone.cls_token == 3.0).all())
 
 
+def test_other_weights_are_refused() -> None:
+    with pytest.raises(WeightsError, match=r"init=default: does not fit tiny14 in blocks\.4\.\S+, .* more; give the"):
+        made("init=default")
+    with pytest.raises(ConfigError, match="unknown backbone"):
+        made("init=dinov2-vits15")
+
+
 def test_bf16_learns_too() -> None:
     task = made()
     task.module.train()
@@ -150,6 +157,7 @@ def test_bf16_learns_too() -> None:
         (["data.held_out=0.001"], "raise data.held_out"),
         (["model.num_heads=5"], "no multiple of num_heads"),
         (["model.like=dinov2-vits15"], "did you mean"),
+        (["model.name=dinov2-vits14"], "no name of your own"),
     ],
 )
 def test_settings_that_do_not_fit(words: list[str], said: str) -> None:
