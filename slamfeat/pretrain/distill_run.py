@@ -19,14 +19,13 @@ import torch
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
-from slamfeat.files import write_text
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.distill_networks import Student, Teacher
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.distill_task import Distillation, DistillTask
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
-from slamfeat.pretrain.run import ended, open_data, report_skipped
+from slamfeat.pretrain.run import ended, open_data, record, report_skipped
 from slamfeat.pretrain.sources import Joined
 from slamfeat.pretrain.task import take_weights
 from slamfeat.train.checkpoint import checkpoint_steps, load_weights
@@ -62,8 +61,8 @@ def distill(
     out = Path(out)
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
+        record(recipe, out, command, ranks)
         if ranks.first:
-            write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
             names = ", ".join(student.name for student in recipe.students)
             say(f"distilling {recipe.teacher} into {names} on {len(numbers)} images, judged on {len(held_out)} others")
         task = make_task(recipe, images, numbers, held_out)
@@ -98,7 +97,7 @@ def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_ou
 
 
 def _student(recipe: DistillRecipe, config: ModelConfig, place: int, teacher_dim: int) -> Student:
-    backbone = random_backbone(config.architecture(recipe.crops.global_size), config.name)
+    backbone = random_backbone(config.architecture(recipe.crops.global_size), config.name, recipe.loop.seed)
     if recipe.init and place == 0:
         take_weights(backbone, recipe.init)
     return Student(backbone, teacher_dim, recipe.dense, recipe.prototypes, config.drop_path, config.recompute)

@@ -216,7 +216,8 @@ class PretrainRecipe:
         model, data, crops, masks, dino_head, ibot_head, teacher, objective, gram, rates, probes, loop: see their
             classes.
         init: weights to begin with: a backbone's name or file; empty for none.
-        start: folder of a pretraining to begin with: student, teacher and heads; for a phase at another size of crops.
+        start: folder of a pretraining to begin with, as its newest checkpoint is: student, teacher and heads; for a
+            phase at another size of crops.
         notes: for the file's metadata, such as the images' licence.
     """
 

@@ -13,6 +13,7 @@ import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.own import save_backbone
@@ -24,9 +25,11 @@ from slamfeat.pretrain.recipe import ImagesConfig, PretrainRecipe
 from slamfeat.pretrain.sources import Joined, open_images, split_names
 from slamfeat.pretrain.task import PretrainTask, SelfDistillation, build_student
 from slamfeat.sample import sample_path
-from slamfeat.train.distributed import joined_ranks
+from slamfeat.train.checkpoint import checkpoint_steps
+from slamfeat.train.distributed import Ranks, joined_ranks
 from slamfeat.train.loop import TrainingResult, train
 from slamfeat.train.rng import seed_generators
+from slamfeat.train.run_folder import RunFolder, check_settings
 
 Say = Callable[[str], None]
 
@@ -68,10 +71,11 @@ def pretrain(
     out = Path(out)
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
+        record(recipe, out, command, ranks)
         if ranks.first:
-            write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
             say(f"pretraining {recipe.model.name} on {len(numbers)} images, judged on {len(held_out)} others")
-        task = make_task(recipe, images, numbers, held_out)
+        begun = bool(checkpoint_steps(RunFolder(out / "run").checkpoints))
+        task = make_task(recipe, images, numbers, held_out, begun=begun, say=say if ranks.first else lambda line: None)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
         report_skipped(images, say)
         if not ended(training):
@@ -85,12 +89,23 @@ def pretrain(
     return PretrainResult(file, training, images.skipped)
 
 
-def make_task(recipe: PretrainRecipe, images: Joined, numbers: list[int], held_out: list[int]) -> PretrainTask:
-    """The task of a recipe, with weights from its seed; errors as of `pretrain`."""
+def make_task(
+    recipe: PretrainRecipe, images: Joined, numbers: list[int], held_out: list[int], *, begun: bool = False,
+    say: Say = lambda line: None,
+) -> PretrainTask:  # fmt: skip
+    """The task of a recipe, with weights from its seed; errors as of `pretrain`.
+
+    Args:
+        recipe: see the class.
+        images: all of them; numbers, held_out: of those to learn from and of those to judge by.
+        begun: the run has checkpoints of its own: `recipe.start` is not looked at, and may be gone.
+        say: told which weights `recipe.start` gave.
+    """
     seed_generators(recipe.loop.seed)
     module = SelfDistillation(build_student(recipe), recipe)
-    if recipe.start:
-        module.begin_with(Path(recipe.start).expanduser() / "run")
+    if recipe.start and not begun:
+        step = module.begin_with(Path(recipe.start).expanduser() / "run")
+        say(f"beginning with step {step} of {recipe.start}")
     return PretrainTask(recipe, module, images, numbers, Probes(recipe.probes, images, held_out))
 
 
@@ -102,6 +117,20 @@ def open_data(config: ImagesConfig) -> tuple[Joined, list[int], list[int]]:
     """
     images = open_images(config.images or [str(sample_path() / "rgb")], config.frame_step)
     return images, *split_names(images, config.held_out)
+
+
+def record(recipe: Any, out: Path, command: str, ranks: Ranks) -> None:
+    """Write down the recipe and the command, unless the run in `out` was begun with another recipe.
+
+    Raises:
+        ConfigError: it was; what is written there stays.
+        OutputError: the folder cannot be written.
+    """
+    begun = RunFolder(out / "run").config
+    if begun.is_file():
+        check_settings(begun, recipe)
+    if ranks.first:
+        write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
 
 
 def ended(training: TrainingResult) -> bool:

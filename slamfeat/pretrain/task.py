@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.vit_rope import RopeVisionTransformer
-from slamfeat.errors import WeightsError
+from slamfeat.errors import InputError, WeightsError
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.centring import Centring, SinkhornKnopp
 from slamfeat.pretrain.crops import GLOBAL, make_crops
@@ -29,7 +29,8 @@ from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import PretrainRecipe, TeacherConfig
 from slamfeat.pretrain.schedules import ramp, warmup_cosine
 from slamfeat.pretrain.sources import Joined
-from slamfeat.train.loop import read_init
+from slamfeat.train.checkpoint import checkpoint_steps, load_weights
+from slamfeat.train.run_folder import RunFolder
 from slamfeat.train.task import Batch
 from slamfeat.train.weights import copy_weights, kept_weights
 
@@ -56,21 +57,31 @@ class SelfDistillation(nn.Module):
         self.gram = GramTeacher(self.teacher.backbone, recipe.gram) if recipe.objective.gram else None
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def begin_with(self, start: Path) -> None:
+    def begin_with(self, start: Path) -> int:
         """Take student, teacher and heads from another pretraining; the Gram teacher begins as its teacher.
 
         Args:
-            start: folder of its run, whose best weights are taken.
+            start: folder of its run, whose newest weights are taken and not its best: a later phase goes on from where
+                the first one ended.
+
+        Returns:
+            The step that they are of.
 
         Raises:
             InputError, WeightsError: no run there, or of other networks.
         """
-        weights = {name: value for name, value in read_init(start).items() if not name.startswith("gram.")}
+        checkpoints = RunFolder(start).checkpoints
+        steps = checkpoint_steps(checkpoints)
+        if not steps:
+            raise InputError(f"start: {start} holds no checkpoints of a pretraining; check the path")
+        stored = load_weights(checkpoints, steps[-1])
+        weights = {name: value for name, value in stored.items() if not name.startswith("gram.")}
         own = {name: value for name, value in kept_weights(self, ()).items() if not name.startswith("gram.")}
         copy_weights(weights, own, str(start))
         self.step.zero_()
         if self.gram is not None:
             follow(self.gram.backbone, self.teacher.backbone, 0.0)
+        return steps[-1]
 
     def train(self, mode: bool = True) -> SelfDistillation:
         """Set the mode of all but the teachers, which never drop anything."""
@@ -82,12 +93,12 @@ class SelfDistillation(nn.Module):
 
 
 def build_student(recipe: PretrainRecipe) -> Network:
-    """The network that a recipe begins with; draws from torch's generator.
+    """The network that a recipe begins with: the backbone by the recipe's seed, the heads by torch's generator.
 
     Raises:
         ConfigError, WeightsError: see `take_weights`.
     """
-    backbone = random_backbone(recipe.architecture, recipe.model.name)
+    backbone = random_backbone(recipe.architecture, recipe.model.name, recipe.loop.seed)
     if isinstance(backbone, RopeVisionTransformer):
         backbone.jitter = recipe.model.rope_jitter
     if recipe.init:

@@ -187,6 +187,15 @@ def test_two_processes_share_out_students(tmp_path: Path) -> None:
     assert sf.load_backbone(str(tmp_path / "two" / "tiny14.safetensors")).depth == 4
 
 
+def test_a_rejected_recipe_leaves_the_record(tmp_path: Path) -> None:
+    words = [*command("distill", tmp_path / "run", "loop.steps=1", "loop.evaluate_every=0")[2:]]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    kept = (tmp_path / "run" / "recipe.yaml").read_text()
+    again = CliRunner().invoke(app, [*words, "dense.weight=2"])
+    assert again.exit_code == 1 and "dense.weight (1.0 there, 2.0 now)" in again.output
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == kept
+
+
 def test_patches_of_another_size_see_the_same_grid() -> None:
     student = "students=[{name: p16, embed_dim: 32, depth: 2, num_heads: 1, patch_size: 16}]"
     task = made(student, "crops.global_size=64")

@@ -127,8 +127,10 @@ def test_damaged_images_are_told_and_another_recipe_is_refused(sample: Path, tmp
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert {Path(name).name for name in said["skipped"]} <= {file.name for file in broken} and said["skipped"]
+    kept = (out / "recipe.yaml").read_text()
     again = CliRunner().invoke(app, [*command("pretrain", out, *given, "objective.koleo=0")[2:]])
     assert again.exit_code == 1 and "objective.koleo (0.1 there, 0.0 now)" in again.output
+    assert (out / "recipe.yaml").read_text() == kept
     empty = tmp_path / "empty"
     empty.mkdir()
     none = CliRunner().invoke(app, [*command("pretrain", tmp_path / "x", f"data.images=[{empty}]")[2:]])

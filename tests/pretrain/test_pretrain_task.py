@@ -136,6 +136,13 @@ def test_other_weights_are_refused() -> None:
         made("init=dinov2-vits15")
 
 
+def test_weights_follow_the_seed() -> None:
+    first, same, other = (made(f"loop.seed={seed}").module.student.state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    for name in ("backbone.blocks.0.attn.qkv.weight", "backbone.patch_embed.proj.weight", "dino_head.mlp.0.weight"):
+        assert not torch.equal(first[name], other[name]), name
+
+
 def test_bf16_learns_too() -> None:
     task = made()
     task.module.train()
