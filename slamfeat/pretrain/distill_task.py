@@ -246,7 +246,7 @@ class DistillTask:
         targets = _scores(taught.cls, self.module.cls_centres, config.teacher_temperature)
         local = logits[seen:].view(-1, seen // GLOBAL, config.count) if len(logits) > seen else None
         views = logits[:seen].view(GLOBAL, -1, config.count)
-        return dino_loss(views, local, targets.view(GLOBAL, -1, config.count), config.temperature).loss
+        return dino_loss(views, local, targets.view(GLOBAL, -1, config.count), config.temperature)
 
     def _ibot(self, logits: Tensor, taught: CropTokens) -> Tensor:
         """All patches of the global crops; logits (B * N, K)."""

@@ -244,7 +244,7 @@ class PretrainTask:
             count = seen // GLOBAL
             local = _views(said.logits[seen:], count) if len(said.logits) > seen else None
             of_views = _views(said.logits[:seen], count), local, _views(dino_targets, count)
-            parts["dino"] = dino_loss(*of_views, temperature=weights.temperature).loss
+            parts["dino"] = dino_loss(*of_views, temperature=weights.temperature)
         if ibot_targets is not None:
             parts["ibot"] = ibot_loss(said.masked_logits, ibot_targets, masks, weights.temperature)
         if weights.koleo:
