@@ -52,7 +52,9 @@ def plant(source: Path, folder: Path, given: argparse.Namespace) -> tuple[list[s
             continue
         twins = [("exact", read_image(file)), *copies(read_image(file), np.random.default_rng(number))]
         for at, (_, image) in enumerate(twins):
-            name = f"{file.stem}~{at}.png"  # PNG, so that only what is meant changes the pixels
+            # Named as a tile (of scale 0, which no real one has) of its photograph, so that it is held out or not with
+            # it; PNG, so that only what is meant changes the pixels.
+            name = f"{photo_name(file)}_s0_{number}_{at}.png"
             cv2.imwrite(str(folder / name), np.ascontiguousarray(image[..., ::-1]))
             pool.append(name)
     return pool, held
@@ -72,7 +74,7 @@ def halves(given: argparse.Namespace, pool: Sequence[str]) -> tuple[list[str], l
 
 def facts(names: Sequence[str]) -> dict[str, int]:
     """How many images, and how many different photographs."""
-    return {"images": len(names), "photographs": len({Path(name).stem.split("~")[0] for name in names})}
+    return {"images": len(names), "photographs": len({photo_name(Path(name)) for name in names})}
 
 
 def run(given: argparse.Namespace) -> None:
