@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 import slamfeat as sf
 from slamfeat.cli.main import app
+from slamfeat.pretrain.probes import Probes
 
 # KoLeo among the images that a process of two has, so that one process with all of them says the same.
 TWENTY = ("loop.steps=20", "loop.evaluate_every=20", "loop.save_every=10", "objective.koleo_group=2", "loop.workers=0")
@@ -107,6 +109,23 @@ def test_shared_out_parameters_resume(tmp_path: Path) -> None:
     part.write_bytes(part.read_bytes()[:-9])
     done = run("pretrain", cut, *given, processes=2)
     assert done.returncode != 0 and part.name in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "distill"])
+def test_held_out_images_are_read_once(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture at the end is of the images that the run was judged by."""
+    made: list[Probes] = []
+    begin = Probes.__init__
+
+    def counted(self: Probes, *words: Any) -> None:
+        made.append(self)
+        begin(self, *words)
+
+    monkeypatch.setattr(Probes, "__init__", counted)
+    given = ["loop.steps=1", "loop.evaluate_every=1", "prototypes.images=32"][: 3 if verb == "distill" else 2]
+    done = CliRunner().invoke(app, command(verb, tmp_path / "run", *given)[2:])
+    assert done.exit_code == 0, done.output
+    assert len(made) == 1 and (tmp_path / "run" / "tokens.png").is_file()
 
 
 def test_sharding_needs_processes(tmp_path: Path) -> None:
