@@ -93,9 +93,8 @@ def candidates(names: Sequence[str]) -> list[Candidate]:
 
 def shown_names(names: Sequence[str]) -> list[str]:
     """Names, and of files their stems, with as many of their folders as tell them apart."""
-    parts = [
-        Path(name).expanduser().resolve().with_suffix("").parts if is_file(name) else (name,) for name in names
-    ]  # fmt: skip
+    files = [Path(name).expanduser().resolve().with_suffix("") if is_file(name) else Path(name) for name in names]
+    parts = [file.parts for file in files]
     shown = [part[-1] for part in parts]
     for length in range(2, max(map(len, parts)) + 1):
         repeated = [name for name in shown if shown.count(name) > 1]
