@@ -30,14 +30,24 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     """Read an image file as (H, W, 3) uint8 RGB; grey is repeated, alpha dropped, EXIF rotation applied.
 
     Raises:
-        ImageError: missing, truncated, not an image, or smaller than 32x32.
+        ImageError: missing, truncated, not an image, smaller than 32x32 or larger than OpenCV decodes.
     """
+    return decode_image(_read_bytes(Path(path)), str(path))
+
+
+def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
+    """An image file's content as `read_image` gives it; errors as there, with `name` in the message."""
     import cv2
 
-    decoded = cv2.imdecode(_image_bytes(Path(path)), cv2.IMREAD_COLOR)
+    try:
+        decoded = cv2.imdecode(_checked(content, name), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(
+            f"{name}: OpenCV does not decode it ({' '.join(str(error).split())}); make it smaller"
+        ) from error
     if decoded is None:
-        raise ImageError(f"{path}: cannot be decoded as an image; replace the file or convert it to PNG or JPEG")
-    _check_side(decoded.shape[1], decoded.shape[0], str(path))
+        raise ImageError(f"{name}: cannot be decoded as an image; replace the file or convert it to PNG or JPEG")
+    _check_side(decoded.shape[1], decoded.shape[0], name)
     return np.ascontiguousarray(decoded[..., ::-1])
 
 
@@ -76,7 +86,7 @@ def read_depth(path: str | Path, scale: float) -> NDArray[np.float32]:
     else:
         import cv2
 
-        stored = cv2.imdecode(_image_bytes(path), cv2.IMREAD_UNCHANGED)
+        stored = cv2.imdecode(_checked(_read_bytes(path), str(path)), cv2.IMREAD_UNCHANGED)
         if stored is None or stored.ndim != 2 or stored.dtype != np.uint16:
             found = "nothing" if stored is None else f"{stored.dtype} with shape {stored.shape}"
             raise ImageError(f"{path}: depth must be a 16-bit single-channel PNG, found {found}")
@@ -189,16 +199,19 @@ def resize(batch: Tensor, size: tuple[int, int]) -> tuple[Tensor, PixelMap]:
     return shrunk, PixelMap(scale=(size[0] / width, size[1] / height))
 
 
-def _image_bytes(path: Path) -> NDArray[np.uint8]:
-    """The file's bytes, refused when the end of the picture is missing: OpenCV would fill the rest with grey."""
+def _read_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}; check the path") from error
+
+
+def _checked(data: bytes, name: str) -> NDArray[np.uint8]:
+    """The bytes of a file, refused when the end of the picture is missing: OpenCV would fill the rest with grey."""
     if not data:
-        raise ImageError(f"{path}: the file is empty; copy it again")
+        raise ImageError(f"{name}: the file is empty; copy it again")
     if is_cut(data):
-        raise ImageError(f"{path}: the image is truncated; copy it again")
+        raise ImageError(f"{name}: the image is truncated; copy it again")
     return np.frombuffer(data, dtype=np.uint8)
 
 

@@ -17,8 +17,6 @@ from slamfeat.backbones.own import architecture_in
 from slamfeat.backbones.registry import BACKBONES, Architecture, find_entry
 from slamfeat.errors import ConfigError, WeightsError
 
-_RANDOM_SEED = 0
-
 
 def load_backbone(
     name: str,
@@ -83,10 +81,10 @@ def load_own(path: Path) -> Backbone:
     return load_file(metadata.get("name", path.stem), path)
 
 
-def random_backbone(architecture: Architecture, name: str = "custom") -> Backbone:
-    """Weights to train from or to test with: the same at every call, the global random state untouched."""
+def random_backbone(architecture: Architecture, name: str = "custom", seed: int = 0) -> Backbone:
+    """Weights to train from or to test with: the same for the same seed, the global random state untouched."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_RANDOM_SEED)
+        torch.manual_seed(seed)
         backbone = architecture.build(name)
         backbone.init_weights()
     return backbone

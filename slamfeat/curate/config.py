@@ -167,8 +167,8 @@ class CurateConfig:
     Attributes:
         seed: of everything random.
         workers: tasks at once, a thread each; 0 for as many as there are processors. The result does not depend on it.
-        memory_mb: that blocks of embeddings and their products take, over all workers. Beside it come the backbone, and
-            some bytes an image for numbers (docs/curation.md).
+        memory_mb: that blocks of embeddings and their products take, over all workers of a machine. Beside it come the
+            backbone, and some bytes an image for numbers (docs/curation.md).
     """
 
     seed: int = 0

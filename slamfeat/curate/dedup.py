@@ -112,7 +112,7 @@ def _own_search(pool: Pool, config: CurateConfig, engine: Engine, folder: Path) 
     """The pool's neighbours in the pool."""
     return Search(
         queries=pool.vectors, pool=pool, count=config.dedup.neighbours, least=config.dedup.threshold,
-        probes=config.search.probes, block=block_rows(config.memory_mb, engine.workers, pool.vectors.dim),
+        probes=config.search.probes, block=block_rows(config.memory_mb, engine.together, pool.vectors.dim),
         folder=folder, own=True,
     )  # fmt: skip
 
@@ -128,7 +128,7 @@ def _leaks(
         search = Search(
             queries=store.vectors, pool=Pool(held_out.vectors), count=config.dedup.neighbours,
             least=min(config.dedup.threshold, config.dedup.evaluation), probes=1,
-            block=block_rows(config.memory_mb, engine.workers, store.vectors.dim),
+            block=block_rows(config.memory_mb, engine.together, store.vectors.dim),
             folder=folder / f"evaluation-{number}",
         )  # fmt: skip
         surely = config.dedup.evaluation if config.dedup.correlation else 0.0

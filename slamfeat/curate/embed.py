@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from slamfeat.backbones import Backbone
+from slamfeat.backbones.checkpoints import read_metadata
 from slamfeat.backbones.load import parse_device
+from slamfeat.backbones.store import stored_path
 from slamfeat.curate.config import EmbedConfig
 from slamfeat.curate.listing import Listing
 from slamfeat.curate.store import Shard, is_written, write_shard
 from slamfeat.curate.thumbnails import thumbnail
 from slamfeat.engines.torch_engine import cast
 from slamfeat.errors import ConfigError, ImageError
-from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS, load_pretrained
 from slamfeat.image import read_image
 
 
@@ -67,6 +70,19 @@ class Embedder:
                 self._backbone = load_embedder(self._config)
         return self._backbone
 
+    def check(self, here: bool) -> int:
+        """Load the backbone, so that what is wrong with it is said before any task; errors as `load`.
+
+        Args:
+            here: tasks run in this process, which keeps the backbone. Else other machines run them, with their devices,
+                which this one need not have.
+
+        Returns:
+            Length of an embedding.
+        """
+        backbone = self.load() if here else load_embedder(replace(self._config, device="cpu"))
+        return backbone.embed_dim * (2 if self._config.tokens == "both" else 1)
+
     def __call__(self, number: int) -> list[str]:
         """Write shard `number`, unless it is there; returns what could not be used, and why.
 
@@ -99,7 +115,7 @@ class Embedder:
         for place, name in enumerate(names):
             try:
                 image = read_image(self._images / name)
-            except (ImageError, cv2.error) as error:  # OpenCV's own: larger than it decodes
+            except ImageError as error:
                 failed[place] = " ".join(str(error).removeprefix(f"{self._images / name}: ").split())
                 continue
             fitted = np.asarray(cv2.resize(image, side, interpolation=cv2.INTER_AREA), np.uint8)
@@ -137,9 +153,36 @@ def embed_images(backbone: Backbone, images: NDArray[np.uint8], tokens: str = "b
 
 
 def made_with(images: Path, config: EmbedConfig) -> dict[str, Any]:
-    """What decides the embeddings of a folder; `batch` and `shard` do not."""
+    """What decides the embeddings of a folder; `batch` and `shard` do not.
+
+    Raises:
+        ConfigError, WeightsError: see `weights_digest`.
+    """
     decisive = {key: value for key, value in asdict(config).items() if key not in ("batch", "shard", "device")}
-    return {"images": str(images.resolve()), **decisive}
+    return {"images": str(images.resolve()), **decisive, "weights_sha256": weights_digest(config.weights)}
+
+
+def weights_digest(weights: str) -> str:
+    """Checksum of what `embed.weights` names: of the tensors where the file carries it, else of the file.
+
+    So that weights which were trained again to the same path are noticed.
+
+    Raises:
+        ConfigError: an unknown name.
+        WeightsError: no such weights.
+    """
+    path = DEFAULT_WEIGHTS if weights == "default" else Path(weights).expanduser()
+    if not path.suffix and not path.exists():
+        path = stored_path(weights)
+    if path.is_dir():  # as Hugging Face keeps them
+        path = path / "model.safetensors"
+    if not path.is_file():
+        load_pretrained(weights, parse_device("cpu"))  # says what is missing and how to get it
+    stored = read_metadata(path).get("sha256")
+    if stored is not None:
+        return stored
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _batches(images: Iterator[_Image], size: int) -> Iterator[list[_Image]]:

@@ -23,10 +23,12 @@ class Engine(Protocol):
     Attributes:
         name: "local" or "ray".
         workers: tasks at once.
+        together: of these, on one machine at most: they share its memory.
     """
 
     name: str
     workers: int
+    together: int
 
     def run(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         """What the work returned of each task, in their order; an error of a task is raised in its place."""
@@ -47,7 +49,7 @@ class LocalEngine:
     name = "local"
 
     def __init__(self, workers: int = 0) -> None:
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = self.together = workers or os.cpu_count() or 1
 
     def run(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         """See `Engine`; a few tasks are taken in advance."""

@@ -97,7 +97,7 @@ def fit_kmeans(
         run: carries out the blocks; an engine's `run`.
     """
     rng = np.random.default_rng(seed)
-    centroids = _first_centroids(points, min(clusters, points.rows), rng, spherical)
+    centroids = _first_centroids(points, min(clusters, points.rows), rng)
     labels = np.full(points.rows, -1, np.int32)
     for _ in range(iterations):
         before = labels
@@ -161,7 +161,7 @@ def _fill_empty(points: Vectors, centroids: Floats, counts: Ints, labels: NDArra
         centroids[empty[: len(chosen)]] = points.gather(chosen)
 
 
-def _first_centroids(points: Vectors, clusters: int, rng: np.random.Generator, spherical: bool) -> Floats:
+def _first_centroids(points: Vectors, clusters: int, rng: np.random.Generator) -> Floats:
     """Rows far from one another (k-means++), or any rows where there are to be many clusters."""
     if clusters > _MOST_SEEDS:
         return np.array(points.gather(np.sort(rng.choice(points.rows, clusters, replace=False))))

@@ -12,7 +12,7 @@ import os
 import pickle
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from slamfeat.curate.engine import single_threads
@@ -57,6 +57,7 @@ class RayEngine:
             where = f"no Ray cluster at {address}" if address else "Ray does not start on this machine"
             raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
         self.workers = workers or int(ray.cluster_resources().get("CPU", 1))
+        self.together = min(self.workers, most_processors(ray.nodes()))
 
     def run(self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         """See `Engine`; a few tasks are taken in advance."""
@@ -106,6 +107,11 @@ class RayEngine:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error  # as it was raised, without the other process's traceback in its message
+
+
+def most_processors(nodes: Iterable[Mapping[str, Any]]) -> int:
+    """Of the machines that Ray lists, the processors of the one with most: so many tasks may share its memory."""
+    return max((int(node["Resources"].get("CPU", 0)) for node in nodes if node["Alive"]), default=0) or 1
 
 
 def _own_token() -> list[str]:

@@ -84,7 +84,7 @@ def _by_sample(
     pool = source.pool
     search = Search(
         queries=queries.vectors, pool=pool, count=config.retrieve.neighbours, least=-1.0, probes=config.search.probes,
-        block=block_rows(config.memory_mb, engine.workers, pool.vectors.dim), folder=folder, kept=source.kept,
+        block=block_rows(config.memory_mb, engine.together, pool.vectors.dim), folder=folder, kept=source.kept,
     )  # fmt: skip
     found = [_hits(one.rows, number, one.queries, one.cosines) for one in neighbours(search, engine)]
     hits = _nearest_of_each(found)

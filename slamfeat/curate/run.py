@@ -15,6 +15,7 @@ from slamfeat.curate.engine import Engine
 from slamfeat.curate.faiss_tools import require_faiss
 from slamfeat.curate.folder import CurateFolder, stage_settings
 from slamfeat.curate.listing import compute_digest, walk_images
+from slamfeat.curate.search import block_rows
 from slamfeat.curate.stages import CurateRun, curate_stores
 from slamfeat.curate.store import EmbeddingStore
 from slamfeat.curate.store_writer import StoreWriter
@@ -95,7 +96,8 @@ def embed_folder(run: CurateRun, images: Path, folder: Path) -> EmbeddingStore:
     writer = StoreWriter(folder, walk_images(images), config.shard, made_with(images, config))
     if not writer.is_finished:
         embedder = Embedder(images, writer.listing, writer.shard, config)
-        embedder.load()  # here, so that what is wrong with the weights is said before any task
+        dim = embedder.check(run.engine.name == "local")
+        block_rows(run.config.memory_mb, run.engine.together, dim)  # too little is said before any task
         for _ in run.engine.stream(embedder, list(writer.missing())):
             pass
         writer.finish()

@@ -142,6 +142,11 @@ class _Best:
 def block_rows(memory_mb: int, workers: int, dim: int) -> int:
     """Rows of the pool that a worker may hold at once, beside its queries and what was found for them.
 
+    Args:
+        memory_mb: of a machine, for all its workers.
+        workers: that share it.
+        dim: of an embedding.
+
     Raises:
         ConfigError: too little for the queries of every worker.
     """

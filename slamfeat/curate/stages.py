@@ -95,11 +95,11 @@ def curate_stores(
 
 
 def _check(run: CurateRun, store: EmbeddingStore, others: Sequence[EmbeddingStore]) -> None:
-    """Say what would fail later before any work is done."""
+    """Say what would fail later before any stage is begun; what can be said before embedding is said there."""
     for other in others:
         if other.vectors.dim != store.vectors.dim:
             raise ConfigError(f"{other.folder}: embeddings of another backbone; embed all sets alike")
-    block_rows(run.config.memory_mb, run.engine.workers, store.vectors.dim)
+    block_rows(run.config.memory_mb, run.engine.together, store.vectors.dim)
 
 
 def _clustered(run: CurateRun, pool: Pool, dedup: Deduplicated, with_queries: bool) -> Hierarchy | None:

@@ -29,7 +29,7 @@ class WatchedEngine:
             say: gets a line now and then.
             stop: asked after each task.
         """
-        self.name, self.workers, self.stage = engine.name, engine.workers, ""
+        self.name, self.workers, self.together, self.stage = engine.name, engine.workers, engine.together, ""
         self._engine, self._say, self._stop = engine, say, stop
         self._told = time.perf_counter()
 

@@ -38,26 +38,25 @@ class Centring(nn.Module):
         self.register_buffer("centre", torch.zeros(prototypes))
 
     @torch.no_grad()
-    def forward(self, logits: Tensor, temperature: float, valid: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, temperature: float) -> Tensor:
         """Targets by the centre as it was before these logits; in training mode these then move it.
 
         Args:
             logits: (N, K) of the teacher; N may be 0.
             temperature: of the softmax, above 0.
-            valid: (N,) bool, False for rows that only fill up the tensor. None for no such rows.
 
         Returns:
-            (N, K) float32 that sum to 1 a row; zeros where not valid.
+            (N, K) float32 that sum to 1 a row.
         """
-        rows = _counted(logits, valid)
+        rows = logits.float()
         targets = ((rows - self.centre) / temperature).softmax(1)
         if self.training:
-            self._follow(rows, len(rows) if valid is None else valid.sum())
-        return _counted(targets, valid)
+            self._follow(rows)
+        return targets
 
-    def _follow(self, rows: Tensor, count: int | Tensor) -> None:
+    def _follow(self, rows: Tensor) -> None:
         # The count travels with the sum: processes may have different numbers of masked patches, or none.
-        everything = sum_over_ranks(torch.cat([rows.sum(0), rows.new_ones(1) * count]))
+        everything = sum_over_ranks(torch.cat([rows.sum(0), rows.new_full((1,), len(rows))]))
         mean, seen = everything[:-1] / everything[-1].clamp_min(1), everything[-1] > 0
         self.centre.lerp_(mean, (1 - self.momentum) * seen.to(mean.dtype))
 
@@ -80,25 +79,17 @@ class SinkhornKnopp(nn.Module):
         self.iterations = iterations
 
     @torch.no_grad()
-    def forward(self, logits: Tensor, temperature: float, valid: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, temperature: float) -> Tensor:
         """Targets of these logits together; arguments and result as of `Centring`."""
-        scaled = _counted(logits, valid) / temperature
-        left_out = scaled.new_zeros(len(scaled))
-        if valid is not None:
-            left_out = left_out.masked_fill(~valid, math.inf)
-        of_rows, of_prototypes = left_out, scaled.new_zeros(scaled.shape[1])
+        scaled = logits.float() / temperature
+        of_rows, of_prototypes = scaled.new_zeros(len(scaled)), scaled.new_zeros(scaled.shape[1])
         for _ in range(self.iterations):
             of_prototypes = _log_sum_over_rows(scaled - of_rows[:, None])
-            of_rows = (scaled - of_prototypes).logsumexp(1) + left_out
-        return _counted((scaled - of_prototypes - of_rows[:, None]).exp(), valid)
+            of_rows = (scaled - of_prototypes).logsumexp(1)
+        return (scaled - of_prototypes - of_rows[:, None]).exp()
 
 
 def _log_sum_over_rows(values: Tensor) -> Tensor:
-    """log of the sum of exponentials (K,) over the rows (N, K) of all processes; rows of -inf count for nothing."""
+    """log of the sum of exponentials (K,) over the rows (N, K) of all processes."""
     most = max_over_ranks(values.amax(0) if len(values) else values.new_full(values.shape[1:], -math.inf))
     return most + sum_over_ranks((values - most).exp().sum(0)).log()
-
-
-def _counted(rows: Tensor, valid: Tensor | None) -> Tensor:
-    """Rows as float32, zeros where they do not count: what fills up may be anything, even not a number."""
-    return rows.float() if valid is None else rows.float().masked_fill(~valid[:, None], 0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slamfeat.backbones.base import Backbone
+from slamfeat.pretrain.crops import GLOBAL
 from slamfeat.pretrain.distill_recipe import DenseConfig, PrototypeConfig
 from slamfeat.pretrain.head import ProjectionHead
 from slamfeat.pretrain.packed import CropTokens, packable, run_packed
@@ -48,38 +49,48 @@ class Teacher:
 
 
 class TokenSample:
-    """Class tokens, and about so many of the patches, of batches as they come.
+    """Class tokens, and about so many of the patches, of images by their number; copies, not views of whole batches.
+
+    Zeros stand where nothing was added, so that the samples of several processes add up to one of all images.
 
     Attributes:
-        cls: (N, C); patch: (M, C).
+        cls: (N, GLOBAL, C) by image and view; patch: (N, GLOBAL, M, C).
     """
 
-    def __init__(self, crops: int, most: int) -> None:
-        """Of `crops` crops in all, keep about `most` patches."""
-        self._a_crop = max(1, most // crops)
-        self._cls: list[Tensor] = []
-        self._patch: list[Tensor] = []
+    def __init__(self, images: int, batch: int, most: int, patches: int, dim: int, device: torch.device) -> None:
+        """Room for `images` images.
 
-    def add(self, tokens: CropTokens) -> None:
-        """Take in a batch."""
-        count = tokens.patch.shape[1]
-        # Other places in every crop, so that all places of the grid have their share.
-        first = torch.arange(len(tokens.patch)) * 7 + len(self._cls)
-        step = max(1, count // self._a_crop)
-        places = (first[:, None] + torch.arange(min(self._a_crop, count)) * step) % count
-        rows = torch.arange(len(tokens.patch))[:, None]
-        self._cls.append(tokens.cls)
-        self._patch.append(tokens.patch[rows, places].flatten(0, 1))
+        Args:
+            images: N.
+            batch: images of a step, among which all places of the grid have their turn.
+            most: patches to keep in all, about.
+            patches: of a crop.
+            dim: of a token.
+            device: where they are kept.
+        """
+        self._images, self._batch, self._count = images, batch, patches
+        self._a_crop = min(max(1, most // (GLOBAL * images)), patches)
+        self.cls = torch.zeros(images, GLOBAL, dim, device=device)
+        self.patch = torch.zeros(images, GLOBAL, self._a_crop, dim, device=device)
 
-    @property
-    def cls(self) -> Tensor:
-        """See the class."""
-        return torch.cat(self._cls)
+    def add(self, numbers: range, tokens: CropTokens) -> None:
+        """Take in the crops of some images: the first view of each, then the second."""
+        part = slice(numbers.start, numbers.stop)
+        both = (tokens.cls, tokens.patch)
+        cls, patch = (kind.reshape(GLOBAL, len(numbers), *kind.shape[1:]).transpose(0, 1) for kind in both)
+        places = self._places(torch.tensor(numbers)).to(patch.device)[..., None].expand(-1, -1, -1, patch.shape[-1])
+        self.cls[part], self.patch[part] = cls, patch.gather(2, places)
 
-    @property
-    def patch(self) -> Tensor:
-        """See the class."""
-        return torch.cat(self._patch)
+    def rows(self, kept: Tensor) -> Tensor:
+        """(N', C) of `cls` or `patch`: batch after batch, and in each one view after the other."""
+        return torch.cat([part.transpose(0, 1).flatten(0, -2) for part in torch.split(kept, self._batch)])
+
+    def _places(self, numbers: Tensor) -> Tensor:
+        """(N, GLOBAL, M) patches that are kept: other ones in every crop, so that all places have their share."""
+        step, at = numbers // self._batch, numbers % self._batch
+        crops = (self._images - step * self._batch).clamp_max(self._batch)
+        first = (torch.arange(GLOBAL) * crops[:, None] + at[:, None]) * 7 + step[:, None]
+        return (first[..., None] + torch.arange(self._a_crop) * max(1, self._count // self._a_crop)) % self._count
 
 
 class Scale(nn.Module):
@@ -107,10 +118,13 @@ class Scale(nn.Module):
         """(..., C) with mean 0 and spread 1."""
         return (tokens.float() - self.mean) / self.spread
 
+    def undo(self, scaled: Tensor) -> Tensor:
+        """The teacher's tokens again."""
+        return scaled * self.spread + self.mean
 
-@dataclass(frozen=True)
-class StudentOutputs:
-    """What a student says of a batch of crops, in its teacher's terms.
+
+class StudentOutputs(NamedTuple):
+    """What a student says of a batch of crops, in its teacher's terms; a tuple, as `Outputs`.
 
     Attributes:
         patches, classes: (B_0, N, Ct) and (B_0, Ct) the teacher's scaled tokens of global crops, a taught layer each.

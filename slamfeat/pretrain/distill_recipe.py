@@ -75,7 +75,7 @@ class DistillRecipe:
 
     Attributes:
         teacher: a backbone's name or file.
-        students: one or several, all taught by one pass of the teacher.
+        students: one or several of one patch size, all taught by one pass of the teacher.
         init: weights for the first student to begin with; empty for none.
         data, crops, dense, prototypes, rates, probes, loop: see their classes. `loop.ema` gives the averaged students
             that are kept; the crops' solarisation and blur are as for pretraining.
@@ -104,5 +104,8 @@ class DistillRecipe:
             raise ConfigError(f"students: each needs a name of its own, not {', '.join(names)}")
         if not (self.dense.weight or self.prototypes.dino or self.prototypes.ibot):
             raise ConfigError("nothing to learn: raise dense.weight, prototypes.dino or prototypes.ibot above 0")
-        for student in self.students:
-            self.crops.check_patch(student.architecture(self.crops.global_size).patch_size)
+        patches = {s.name: s.architecture(self.crops.global_size).patch_size for s in self.students}
+        if len(set(patches.values())) > 1:
+            said = ", ".join(f"{name} {patch}" for name, patch in patches.items())
+            raise ConfigError(f"students: all need one patch size, not {said}; distil them one after the other")
+        self.crops.check_patch(next(iter(patches.values())))

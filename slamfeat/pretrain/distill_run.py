@@ -4,6 +4,7 @@ OUT/
   recipe.yaml        all settings; its first line is the command
   run/               the loop's run, see `slamfeat.train.run_folder`
   NAME.safetensors   each student's averaged weights, when the run has ended; `load_backbone` takes them
+  tokens.png         what teacher and students see in some held-out images
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from pathlib import Path
 
 import torch
 
-from slamfeat.backbones.load import parse_device, random_backbone
+from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
-from slamfeat.files import write_text
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.distill_networks import Student, Teacher
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.distill_task import Distillation, DistillTask
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
-from slamfeat.pretrain.run import ended, open_data, report_skipped
+from slamfeat.pretrain.run import ended, open_data, record, report_skipped
 from slamfeat.pretrain.sources import Joined
+from slamfeat.pretrain.task import take_weights
 from slamfeat.train.checkpoint import checkpoint_steps, load_weights
 from slamfeat.train.distributed import Ranks, joined_ranks
 from slamfeat.train.loop import TrainingResult, train
@@ -60,19 +61,22 @@ def distill(
     out = Path(out)
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
+        record(recipe, out, command, ranks)
         if ranks.first:
-            write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
             names = ", ".join(student.name for student in recipe.students)
             say(f"distilling {recipe.teacher} into {names} on {len(numbers)} images, judged on {len(held_out)} others")
         task = make_task(recipe, images, numbers, held_out)
         if not checkpoint_steps(RunFolder(out / "run").checkpoints):
             say("measuring the teacher's tokens")
-            task.measure(ranks.device)
+            task.measure(ranks)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
         report_skipped(images, say)
         if not ended(training):
             return DistillResult({}, training, images.skipped)
         files = _export(recipe, task, training, out, ranks, say)
+        seen = {"teacher": task.teacher.backbone} | {name: task.student_backbone(name) for name in files}
+        if ranks.first:
+            task.probes.look(seen, out / "tokens.png")
     return DistillResult(files, training, images.skipped)
 
 
@@ -93,10 +97,9 @@ def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_ou
 
 
 def _student(recipe: DistillRecipe, config: ModelConfig, place: int, teacher_dim: int) -> Student:
-    backbone = random_backbone(config.architecture(recipe.crops.global_size), config.name)
+    backbone = random_backbone(config.architecture(recipe.crops.global_size), config.name, recipe.loop.seed)
     if recipe.init and place == 0:
-        start, _ = load_pretrained(recipe.init, parse_device("cpu"))
-        backbone.load_state_dict(start.state_dict())
+        take_weights(backbone, recipe.init)
     return Student(backbone, teacher_dim, recipe.dense, recipe.prototypes, config.drop_path, config.recompute)
 
 

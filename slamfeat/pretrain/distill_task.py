@@ -7,7 +7,8 @@ the tokens themselves, which small data favours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,23 @@ from torch.nn import functional as F
 
 from slamfeat.backbones.base import Backbone
 from slamfeat.pretrain.clusters import spherical_kmeans
-from slamfeat.pretrain.crops import GLOBAL, make_crops
+from slamfeat.pretrain.collectives import sum_over_ranks
+from slamfeat.pretrain.crops import GLOBAL, CropConfig, make_crops
 from slamfeat.pretrain.distill_networks import Scale, Student, StudentOutputs, Teacher, TokenSample
 from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe
 from slamfeat.pretrain.light import apply_light
 from slamfeat.pretrain.losses import dino_loss, ibot_loss
 from slamfeat.pretrain.network import whole_copy
 from slamfeat.pretrain.order import ImageOrder
-from slamfeat.pretrain.packed import CropTokens
+from slamfeat.pretrain.packed import CropTokens, packable, run_packed
 from slamfeat.pretrain.parameter_groups import parameter_groups
 from slamfeat.pretrain.precision import unit
+from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.sources import Joined
+from slamfeat.train.distributed import Ranks
+from slamfeat.train.sharding import whole
 from slamfeat.train.task import Batch
 
-Judge = Callable[[nn.Module], dict[str, float]]
 TOKENS_A_PROTOTYPE = 16
 """Of patches, that prototypes are clusters of."""
 
@@ -62,7 +66,7 @@ class DistillTask:
 
     def __init__(
         self, recipe: DistillRecipe, module: Distillation, teacher: Teacher, images: Joined, numbers: Sequence[int],
-        judge: Judge,
+        probes: Probes,
     ) -> None:  # fmt: skip
         """Train the students of `module`.
 
@@ -71,13 +75,15 @@ class DistillTask:
             module: trained in place.
             teacher: its layers are those of the recipe's pairs, and last its last block where prototypes are used.
             images: read in threads.
-            numbers: of the images to learn from.
-            judge: figures of a backbone on images that are not among them.
+            numbers: of the images to learn from, rising.
+            probes: figures of a backbone on images that are not among them; students are compared with the teacher on
+                them too.
 
         Raises:
             ConfigError: fewer images than a batch holds.
         """
-        self.recipe, self.module, self.teacher, self.images, self._judge = recipe, module, teacher, images, judge
+        self.recipe, self.module, self.teacher, self.images, self.probes = recipe, module, teacher, images, probes
+        self._numbers = numbers
         self._order = ImageOrder(numbers, recipe.loop.seed, recipe.loop.batch)
         self._students: dict[str, Student] = {n: s for n, s in module.students.items() if isinstance(s, Student)}
 
@@ -87,25 +93,44 @@ class DistillTask:
         return (self.teacher.backbone,)
 
     @torch.no_grad()
-    def measure(self, device: torch.device) -> None:
-        """Scales and prototypes of the teacher's tokens, from the first images of the run; before the first step."""
-        config, batch = self.recipe.prototypes, self.recipe.loop.batch
-        self.teacher.backbone.to(device)
-        most = TOKENS_A_PROTOTYPE * config.count
-        samples = [TokenSample(GLOBAL * config.images, most) for _ in self.teacher.layers]
-        for first in range(0, config.images, batch):
-            made = self.batch(range(first, min(first + batch, config.images)))
-            for sample, tokens in zip(samples, self._teach(self._lit(made, "global").to(device)), strict=True):
-                sample.add(tokens)
-        for number, (of_patches, of_classes) in enumerate(
-            zip(self.module.patch_scales, self.module.cls_scales, strict=True)
-        ):
-            _scale(of_patches).measure(samples[number].patch)
-            _scale(of_classes).measure(samples[number].cls)
+    def measure(self, ranks: Ranks) -> None:
+        """Scales and prototypes of the teacher's tokens, from the first images of the run; before the first step.
+
+        The processes share the images out, and each has the tokens of all in the end. What they make of them may
+        differ in the last bit on GPUs: the loop begins with the first one's weights everywhere.
+        """
+        config = self.recipe.prototypes
+        self.teacher.backbone.to(ranks.device)
+        samples = self.sample(ranks)
+        for one in samples:
+            one.cls, one.patch = sum_over_ranks(one.cls), sum_over_ranks(one.patch)
+        scales = zip(self.module.patch_scales, self.module.cls_scales, strict=True)
+        for one, (of_patches, of_classes) in zip(samples, scales, strict=False):  # the last may be the prototypes'
+            _scale(of_patches).measure(one.rows(one.patch))
+            _scale(of_classes).measure(one.rows(one.cls))
+        last = samples[-1]
         if config.dino:
-            self.module.cls_centres.copy_(spherical_kmeans(samples[-1].cls, config.count))
+            self.module.cls_centres.copy_(spherical_kmeans(last.rows(last.cls), config.count))
         if config.ibot:
-            self.module.patch_centres.copy_(spherical_kmeans(samples[-1].patch, config.count))
+            self.module.patch_centres.copy_(spherical_kmeans(last.rows(last.patch), config.count))
+
+    @torch.no_grad()
+    def sample(self, ranks: Ranks) -> list[TokenSample]:
+        """This process's share of the tokens that `measure` looks at, a taught layer each."""
+        config, batch, crops = self.recipe.prototypes, self.recipe.loop.batch, self.recipe.crops
+        patches, most = (crops.global_size // self._patch) ** 2, TOKENS_A_PROTOTYPE * config.count
+        given = config.images, batch, most, patches, self.teacher.backbone.embed_dim, ranks.device
+        samples = [TokenSample(*given) for _ in self.teacher.layers]
+        chunk = max(1, batch // ranks.world)
+        for first in range(ranks.rank * chunk, config.images, ranks.world * chunk):
+            numbers = range(first, min(first + chunk, config.images))
+            made = self._cut(numbers, replace(crops, local_count=0))
+            lit = self._lit({name: part.to(ranks.device) for name, part in made.items()}, "global")
+            with torch.autocast(ranks.device.type, torch.bfloat16, enabled=self.recipe.loop.precision == "bf16"):
+                taught = self._teach(lit)
+            for sample, tokens in zip(samples, taught, strict=True):
+                sample.add(numbers, tokens)
+        return samples
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Backbones by depth, heads and maps at the full rate."""
@@ -130,9 +155,12 @@ class DistillTask:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Crops of the images behind some sample numbers."""
+        return self._cut(indices, self.recipe.crops)
+
+    def _cut(self, indices: Sequence[int], config: CropConfig) -> Batch:
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
-        images = [self.images.read_or_next(self._order.image(index)) for index in indices]
-        return make_crops(images, self.recipe.crops, generators)
+        images = [self.images.read_or_next(self._order.image(index), self._numbers) for index in indices]
+        return make_crops(images, config, generators)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         """All students' losses, added."""
@@ -146,14 +174,40 @@ class DistillTask:
         return total, figures
 
     def evaluate(self) -> dict[str, float]:
-        """What the judge says of each student; `score` is the mean of theirs."""
+        """What the probes say of each student; `score` is the mean of theirs."""
         figures: dict[str, float] = {}
         for name in self._students:
-            own = self._judge(self.student_backbone(name))
+            backbone = self.student_backbone(name)
+            own = self.probes(backbone) | self._likeness(name, backbone)
             figures |= own if len(self._students) == 1 else {f"{name}_{k}": v for k, v in own.items()}
         if "score" not in figures:
             figures["score"] = float(np.mean([figures[f"{name}_score"] for name in self._students]))
         return figures
+
+    @torch.no_grad()
+    def _likeness(self, name: str, backbone: Backbone) -> dict[str, float]:
+        """Mean cosine between the teacher's patches and what the student's maps make of its own, by the taught block.
+
+        `alike` is that of the tokens as they are; `alike_centred`, which a student that always says the mean has 0 of,
+        is that of the tokens in standard deviations from their mean.
+        """
+        student, said = self._students[name], dict[str, list[float]]()
+        maps = [(whole(one.weight), whole(one.bias)) for one in student.patch_maps if isinstance(one, nn.Linear)]
+        network, images = packable(backbone), self.probes.images_at(self._patch) if maps else []
+        for first in range(0, len(images), self.recipe.probes.batch):
+            seen = torch.stack(images[first : first + self.recipe.probes.batch]).to(maps[0][0].device)
+            crops = self.teacher.backbone.normalize(seen)
+            taught, own = self._teach(crops), run_packed(network, [crops], layers=student.layers)
+            for number, ((weight, bias), (tokens,)) in enumerate(zip(maps, own, strict=True)):
+                scale, end = _scale(self.module.patch_scales[number]), f"_{number}" if len(maps) > 1 else ""
+                guess, target = F.linear(tokens.patch.float(), weight, bias), scale(taught[number].patch)
+                for key, own_say, right in (
+                    ("alike", scale.undo(guess), scale.undo(target)),
+                    ("alike_centred", guess, target),
+                ):
+                    cosines = F.cosine_similarity(own_say, right, dim=-1)
+                    said.setdefault(key + end, []).extend(cosines.mean(1).tolist())
+        return {key: float(np.mean(values)) for key, values in said.items()}
 
     @property
     def _patch(self) -> int:
@@ -192,7 +246,7 @@ class DistillTask:
         targets = _scores(taught.cls, self.module.cls_centres, config.teacher_temperature)
         local = logits[seen:].view(-1, seen // GLOBAL, config.count) if len(logits) > seen else None
         views = logits[:seen].view(GLOBAL, -1, config.count)
-        return dino_loss(views, local, targets.view(GLOBAL, -1, config.count), config.temperature).loss
+        return dino_loss(views, local, targets.view(GLOBAL, -1, config.count), config.temperature)
 
     def _ibot(self, logits: Tensor, taught: CropTokens) -> Tensor:
         """All patches of the global crops; logits (B * N, K)."""

@@ -5,7 +5,6 @@ Kept for pretraining only: what is exported is the backbone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,10 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slamfeat.errors import ConfigError, WeightsError
+from slamfeat.errors import ConfigError
 from slamfeat.pretrain.precision import unit
-
-_MAGNITUDE, _DIRECTION = "last_layer.weight_g", "last_layer.weight_v"
 
 
 @dataclass
@@ -82,20 +79,6 @@ class ProjectionHead(nn.Module):
         """Logits (..., K) of tokens (..., dim), each between -1 and 1 before a temperature."""
         logits: Tensor = self.last_layer(self.mlp(tokens))
         return logits
-
-
-def from_weight_norm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of a head that keeps magnitude and direction apart (`torch.nn.utils.weight_norm`), for ours.
-
-    Raises:
-        WeightsError: no such entries, or magnitudes other than 1, which this head cannot have.
-    """
-    if _MAGNITUDE not in weights or _DIRECTION not in weights:
-        raise WeightsError(f"these are no weights of a weight-normed head; {_MAGNITUDE} and {_DIRECTION} are needed")
-    if not bool((weights[_MAGNITUDE] == 1).all()):
-        raise WeightsError(f"{_MAGNITUDE} must be 1 everywhere; heads with learned magnitudes cannot be used")
-    kept = {name: value for name, value in weights.items() if name not in (_MAGNITUDE, _DIRECTION)}
-    return {**kept, "last_layer.weight": weights[_DIRECTION]}
 
 
 def _linear(before: int, after: int) -> nn.Linear:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from slamfeat.pretrain.packed import PackedBlock, packable, run_packed
 from slamfeat.train.sharding import local, whole
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(NamedTuple):
     """What a network says of a batch of crops; all sizes in one tensor, the global crops first.
+
+    A tuple and not a dataclass, because FSDP2 looks for tensors that want a gradient in tuples, lists and dicts.
 
     Attributes:
         cls: (B, C) class tokens.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from slamfeat.backbones.layers import Ffn
-from slamfeat.backbones.registry import Architecture, find_entry
+from slamfeat.backbones.registry import BACKBONES, Architecture, find_entry
 from slamfeat.backbones.vit import PositionMode
 from slamfeat.errors import ConfigError
 from slamfeat.pretrain.crops import CropConfig
@@ -24,7 +24,7 @@ class ModelConfig:
     """The backbone that is made.
 
     Attributes:
-        name: shown, and written into its file.
+        name: shown, and written into its file; not that of a published backbone.
         like: a published backbone whose architecture it has; empty for the fields below.
         embed_dim, depth, num_heads, patch_size, registers, ffn, ffn_ratio: see `Architecture`.
         position: "offset" or "antialias" (learned positions), or "rope".
@@ -53,6 +53,8 @@ class ModelConfig:
     recompute: bool = False
 
     def __post_init__(self) -> None:
+        if not self.name or self.name in BACKBONES:
+            raise ConfigError(f"model: '{self.name}' is no name of your own; choose one that no published backbone has")
         if self.embed_dim % max(self.num_heads, 1) or min(self.embed_dim, self.depth, self.num_heads) < 1:
             raise ConfigError(f"model: embed_dim={self.embed_dim} is no multiple of num_heads={self.num_heads}")
         if self.position not in ("offset", "antialias", "rope"):
@@ -88,8 +90,10 @@ class ImagesConfig:
     """What is learnt from.
 
     Attributes:
-        images: folders, .txt lists of files, videos, .tar shards; empty for the frames shipped with the package.
-        held_out: share of the images, by a hash of their names, that is kept for judging.
+        images: folders, videos, .tar shards, and .txt lists of these and of image files; empty for the frames shipped
+            with the package.
+        held_out: share of the images, by a hash of their names (see `slamfeat.pretrain.sources.photo_of`), that is kept
+            for judging.
         frame_step: of every so many frames of a video one is taken.
     """
 
@@ -212,7 +216,8 @@ class PretrainRecipe:
         model, data, crops, masks, dino_head, ibot_head, teacher, objective, gram, rates, probes, loop: see their
             classes.
         init: weights to begin with: a backbone's name or file; empty for none.
-        start: folder of a pretraining to begin with: student, teacher and heads; for a phase at another size of crops.
+        start: folder of a pretraining to begin with, as its newest checkpoint is: student, teacher and heads; for a
+            phase at another size of crops.
         notes: for the file's metadata, such as the images' licence.
     """
 

@@ -4,6 +4,7 @@ OUT/
   recipe.yaml           all settings; its first line is the command
   run/                  the loop's run, see `slamfeat.train.run_folder`
   backbone.safetensors  the teacher's, when the run has ended; `load_backbone` takes it
+  tokens.png            what it sees in some held-out images, and what it saw before the first step
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
 from slamfeat.files import write_text
+from slamfeat.pretrain.network import whole_copy
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ImagesConfig, PretrainRecipe
 from slamfeat.pretrain.sources import Joined, open_images, split_names
 from slamfeat.pretrain.task import PretrainTask, SelfDistillation, build_student
 from slamfeat.sample import sample_path
-from slamfeat.train.distributed import joined_ranks
+from slamfeat.train.checkpoint import checkpoint_steps
+from slamfeat.train.distributed import Ranks, joined_ranks
 from slamfeat.train.loop import TrainingResult, train
 from slamfeat.train.rng import seed_generators
+from slamfeat.train.run_folder import RunFolder, check_settings
 
 Say = Callable[[str], None]
 
@@ -66,10 +71,11 @@ def pretrain(
     out = Path(out)
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
+        record(recipe, out, command, ranks)
         if ranks.first:
-            write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
             say(f"pretraining {recipe.model.name} on {len(numbers)} images, judged on {len(held_out)} others")
-        task = make_task(recipe, images, numbers, held_out)
+        begun = bool(checkpoint_steps(RunFolder(out / "run").checkpoints))
+        task = make_task(recipe, images, numbers, held_out, begun=begun, say=say if ranks.first else lambda line: None)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
         report_skipped(images, say)
         if not ended(training):
@@ -77,17 +83,29 @@ def pretrain(
         file, backbone = out / "backbone.safetensors", task.teacher_backbone()
         if ranks.first:
             _export(recipe, backbone, training, file)
-            say(f"written to {file}")
+            _picture(recipe, task.probes, backbone, out / "tokens.png")
+            say(f"written to {file}; {out / 'tokens.png'} shows what it sees")
         ranks.meet()
     return PretrainResult(file, training, images.skipped)
 
 
-def make_task(recipe: PretrainRecipe, images: Joined, numbers: list[int], held_out: list[int]) -> PretrainTask:
-    """The task of a recipe, with weights from its seed; errors as of `pretrain`."""
+def make_task(
+    recipe: PretrainRecipe, images: Joined, numbers: list[int], held_out: list[int], *, begun: bool = False,
+    say: Say = lambda line: None,
+) -> PretrainTask:  # fmt: skip
+    """The task of a recipe, with weights from its seed; errors as of `pretrain`.
+
+    Args:
+        recipe: see the class.
+        images: all of them; numbers, held_out: of those to learn from and of those to judge by.
+        begun: the run has checkpoints of its own: `recipe.start` is not looked at, and may be gone.
+        say: told which weights `recipe.start` gave.
+    """
     seed_generators(recipe.loop.seed)
     module = SelfDistillation(build_student(recipe), recipe)
-    if recipe.start:
-        module.begin_with(Path(recipe.start).expanduser() / "run")
+    if recipe.start and not begun:
+        step = module.begin_with(Path(recipe.start).expanduser() / "run")
+        say(f"beginning with step {step} of {recipe.start}")
     return PretrainTask(recipe, module, images, numbers, Probes(recipe.probes, images, held_out))
 
 
@@ -101,6 +119,20 @@ def open_data(config: ImagesConfig) -> tuple[Joined, list[int], list[int]]:
     return images, *split_names(images, config.held_out)
 
 
+def record(recipe: Any, out: Path, command: str, ranks: Ranks) -> None:
+    """Write down the recipe and the command, unless the run in `out` was begun with another recipe.
+
+    Raises:
+        ConfigError: it was; what is written there stays.
+        OutputError: the folder cannot be written.
+    """
+    begun = RunFolder(out / "run").config
+    if begun.is_file():
+        check_settings(begun, recipe)
+    if ranks.first:
+        write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
+
+
 def ended(training: TrainingResult) -> bool:
     """Whether a run is done, and not only its session."""
     return training.reason in ("steps", "patience")
@@ -112,6 +144,13 @@ def report_skipped(images: Joined, say: Say) -> None:
         say(f"skipped {name}: {reason}")
     if len(images.skipped) > 5:
         say(f"skipped {len(images.skipped)} images in all")
+
+
+def _picture(recipe: PretrainRecipe, probes: Probes, backbone: Backbone, file: Path) -> None:
+    """What the backbone sees, below what it saw with the weights that it was given by the seed, or by `init`."""
+    seed_generators(recipe.loop.seed)
+    before = whole_copy(build_student(recipe).backbone, recipe.architecture)
+    probes.look({"before": before, "trained": backbone}, file)
 
 
 def _export(recipe: PretrainRecipe, backbone: Backbone, training: TrainingResult, file: Path) -> None:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import tarfile
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import accumulate
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, groupby
 from pathlib import Path
 from threading import Lock, local
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slamfeat.errors import ImageError, InputError
-from slamfeat.image import check_image, read_image
+from slamfeat.image import check_image, decode_image, read_image
 from slamfeat.image_files import SUFFIXES as IMAGES
 from slamfeat.image_files import image_files
 from slamfeat.train.textures import is_held_out, photo_name
 
 Image = NDArray[np.uint8]
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+VIDEO_BLOCK = 300
+"""Frames of a video that are held out together: ten seconds, in which a moving camera comes to see something else. Only
+those at the ends of a block have a twin on the other side; and a video of minutes has frames on both."""
+OPEN_VIDEOS = 4
+"""Decoders that a thread keeps open: each holds a file, threads and frames."""
 
 
 class ImageSource(Protocol):
@@ -71,10 +77,13 @@ class Shards:
     def read(self, number: int) -> Image:
         """See `ImageSource`."""
         first, size = self._places[number]
-        with self._path.open("rb") as file:
-            file.seek(first)
-            content = file.read(size)
-        return _decode(content, self.names[number])
+        try:
+            with self._path.open("rb") as file:
+                file.seek(first)
+                content = file.read(size)
+        except OSError as error:
+            raise ImageError(f"{self.names[number]}: cannot be read ({error.strerror}); check the shard") from error
+        return decode_image(content, self.names[number])
 
 
 class VideoFrames:
@@ -95,19 +104,45 @@ class VideoFrames:
             raise InputError(f"{path}: cannot be read as a video of known length; convert it to .mp4 or to images")
         self._path, self._numbers = path, range(0, count, step)
         self.names: Sequence[str] = [f"{path}:{frame}" for frame in self._numbers]
-        self._open = local()  # a decoder a thread
 
     def read(self, number: int) -> Image:
         """See `ImageSource`."""
         import cv2
 
-        if not hasattr(self._open, "capture"):
-            self._open.capture = cv2.VideoCapture(str(self._path))
-        self._open.capture.set(cv2.CAP_PROP_POS_FRAMES, self._numbers[number])
-        read, frame = self._open.capture.read()
+        capture = _captures.get(self._path)
+        capture.set(cv2.CAP_PROP_POS_FRAMES, self._numbers[number])
+        read, frame = capture.read()
         if not read:
             raise ImageError(f"{self.names[number]}: frame cannot be decoded; convert the video again")
         return check_image(np.ascontiguousarray(frame[..., ::-1]))
+
+
+class _Captures(local):
+    """The decoders that a thread used last: of many videos, only a few are open at a time."""
+
+    def __init__(self) -> None:
+        self._open = OrderedDict[Path, Any]()
+
+    def get(self, path: Path) -> Any:
+        """A video's decoder.
+
+        Raises:
+            ImageError: it cannot be opened (now); the next call tries again.
+        """
+        import cv2
+
+        capture = self._open.pop(path, None)
+        if capture is None:
+            capture = cv2.VideoCapture(str(path))
+            if not capture.isOpened():
+                raise ImageError(f"{path}: cannot be opened as a video; check the path")
+        self._open[path] = capture
+        while len(self._open) > OPEN_VIDEOS:
+            self._open.popitem(last=False)[1].release()
+        return capture
+
+
+_captures = _Captures()
 
 
 class Joined:
@@ -130,29 +165,39 @@ class Joined:
         place = bisect_right(self._ends, number)
         return self._sources[place].read(number - (self._ends[place - 1] if place else 0))
 
-    def read_or_next(self, number: int) -> Image:
+    def read_or_none(self, number: int) -> Image | None:
+        """The image of this number; None where it is damaged, which `skipped` then says."""
+        try:
+            return self.read(number)
+        except ImageError as error:
+            with self._lock:
+                self.skipped[self.names[number]] = str(error)
+        return None
+
+    def read_or_next(self, number: int, numbers: Sequence[int]) -> Image:
         """The image of this number, or the next one that is not damaged; the same for the same number.
 
+        Args:
+            number: of `numbers`.
+            numbers: rising; the others are left alone, so that no held-out image stands in for one to learn from.
+
         Raises:
-            ImageError: all are.
+            ImageError: all are damaged.
         """
-        for offset in range(len(self.names)):
-            at = (number + offset) % len(self.names)
-            try:
-                return self.read(at)
-            except ImageError as error:
-                with self._lock:
-                    self.skipped[self.names[at]] = str(error)
-        raise ImageError(
-            f"none of {len(self.names)} images can be read; the first: {next(iter(self.skipped.values()))}"
-        )
+        first = bisect_left(numbers, number)
+        for offset in range(len(numbers)):
+            image = self.read_or_none(numbers[(first + offset) % len(numbers)])
+            if image is not None:
+                return image
+        said = self.skipped[self.names[numbers[first % len(numbers)]]]
+        raise ImageError(f"none of {len(numbers)} images can be read; the first: {said}")
 
 
 def open_images(places: Sequence[str], frame_step: int = 10) -> Joined:
-    """Images from folders, image and video files, .tar shards, and .txt lists of image files (a line each).
+    """Images from folders, image and video files, .tar shards, and .txt lists of all of these (a line each).
 
     Args:
-        places: of any kind; those in a list are relative to it.
+        places: of any kind; those in a list are relative to it, and no lists themselves.
         frame_step: of every so many frames of a video one is taken.
 
     Raises:
@@ -160,23 +205,43 @@ def open_images(places: Sequence[str], frame_step: int = 10) -> Joined:
     """
     if not places:
         raise InputError("no images given: name folders, .txt lists, videos or .tar shards in data.images")
-    return Joined([_open_one(Path(place).expanduser(), frame_step) for place in places])
+    return Joined([source for place in places for source in _open_any(Path(place).expanduser(), frame_step)])
 
 
 def split_names(source: Joined, held_out: float) -> tuple[list[int], list[int]]:
-    """Numbers of the images to learn from and of those held out, by a hash of the photograph each shows."""
+    """Numbers of the images to learn from and of those held out, by a hash of the photograph each shows; rising."""
     sides: tuple[list[int], list[int]] = ([], [])
     for number, name in enumerate(source.names):
-        sides[is_held_out(photo_name(Path(name)), held_out)].append(number)
+        sides[is_held_out(photo_of(name), held_out)].append(number)
     return sides
+
+
+def photo_of(name: str) -> str:
+    """The photograph behind an image's name; of a video's frames, the block of consecutive ones that it is in."""
+    video, _, frame = name.rpartition(":")
+    if Path(video).suffix.lower() in VIDEOS and frame.isdigit():
+        return f"{photo_name(Path(video))}:{int(frame) // VIDEO_BLOCK}"
+    return photo_name(Path(name))
+
+
+def _open_any(path: Path, frame_step: int) -> Iterator[ImageSource]:
+    """A place's images, or those of a list's places; the images in a list that follow one another together."""
+    if not (path.is_file() and path.suffix.lower() == ".txt"):
+        yield _open_one(path, frame_step)
+        return
+    for are_images, places in groupby(_listed(path), lambda place: place.suffix.lower() in IMAGES):
+        if are_images:  # not looked for: there may be millions
+            yield Files(list(places))
+        else:
+            yield from (_open_one(place, frame_step) for place in places)
 
 
 def _open_one(path: Path, frame_step: int) -> ImageSource:
     suffix = path.suffix.lower()
+    if path.is_file() and suffix == ".txt":
+        raise InputError(f"{path}: a list in a list; put its lines into the other one")
     if path.is_file() and suffix == ".tar":
         return Shards(path)
-    if path.is_file() and suffix == ".txt":
-        return Files(_listed(path))
     if path.is_file() and suffix in VIDEOS:
         return VideoFrames(path, frame_step)
     return Files(list(image_files(path).values()))
@@ -186,17 +251,8 @@ def _listed(path: Path) -> list[Path]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a list of image files ({error})") from error
-    files = [path.parent / line for line in lines if line and not line.startswith("#")]
-    if not files:
-        raise InputError(f"{path}: lists no files; put one image file on each line")
-    return files
-
-
-def _decode(content: bytes, name: str) -> Image:
-    import cv2
-
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    if decoded is None:
-        raise ImageError(f"{name}: cannot be decoded as an image; replace it")
-    return check_image(np.ascontiguousarray(decoded[..., ::-1]))
+        raise InputError(f"{path}: cannot be read as a list of images ({error})") from error
+    places = [path.parent / Path(line).expanduser() for line in lines if line and not line.startswith("#")]
+    if not places:
+        raise InputError(f"{path}: lists nothing; put an image file, folder, video or .tar shard on each line")
+    return places

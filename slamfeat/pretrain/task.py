@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.vit_rope import RopeVisionTransformer
+from slamfeat.errors import InputError, WeightsError
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.centring import Centring, SinkhornKnopp
 from slamfeat.pretrain.crops import GLOBAL, make_crops
@@ -24,14 +25,14 @@ from slamfeat.pretrain.masking import MaskConfig, mask_by_number
 from slamfeat.pretrain.network import Network, Outputs, follow, make_teacher, whole_copy
 from slamfeat.pretrain.order import ImageOrder
 from slamfeat.pretrain.parameter_groups import LAST_LAYER, parameter_groups
+from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import PretrainRecipe, TeacherConfig
 from slamfeat.pretrain.schedules import ramp, warmup_cosine
 from slamfeat.pretrain.sources import Joined
-from slamfeat.train.loop import read_init
+from slamfeat.train.checkpoint import checkpoint_steps, load_weights
+from slamfeat.train.run_folder import RunFolder
 from slamfeat.train.task import Batch
 from slamfeat.train.weights import copy_weights, kept_weights
-
-Judge = Callable[[nn.Module], dict[str, float]]
 
 
 class SelfDistillation(nn.Module):
@@ -56,21 +57,31 @@ class SelfDistillation(nn.Module):
         self.gram = GramTeacher(self.teacher.backbone, recipe.gram) if recipe.objective.gram else None
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def begin_with(self, start: Path) -> None:
+    def begin_with(self, start: Path) -> int:
         """Take student, teacher and heads from another pretraining; the Gram teacher begins as its teacher.
 
         Args:
-            start: folder of its run, whose best weights are taken.
+            start: folder of its run, whose newest weights are taken and not its best: a later phase goes on from where
+                the first one ended.
+
+        Returns:
+            The step that they are of.
 
         Raises:
             InputError, WeightsError: no run there, or of other networks.
         """
-        weights = {name: value for name, value in read_init(start).items() if not name.startswith("gram.")}
+        checkpoints = RunFolder(start).checkpoints
+        steps = checkpoint_steps(checkpoints)
+        if not steps:
+            raise InputError(f"start: {start} holds no checkpoints of a pretraining; check the path")
+        stored = load_weights(checkpoints, steps[-1])
+        weights = {name: value for name, value in stored.items() if not name.startswith("gram.")}
         own = {name: value for name, value in kept_weights(self, ()).items() if not name.startswith("gram.")}
         copy_weights(weights, own, str(start))
         self.step.zero_()
         if self.gram is not None:
             follow(self.gram.backbone, self.teacher.backbone, 0.0)
+        return steps[-1]
 
     def train(self, mode: bool = True) -> SelfDistillation:
         """Set the mode of all but the teachers, which never drop anything."""
@@ -82,21 +93,45 @@ class SelfDistillation(nn.Module):
 
 
 def build_student(recipe: PretrainRecipe) -> Network:
-    """The network that a recipe begins with; draws from torch's generator.
+    """The network that a recipe begins with: the backbone by the recipe's seed, the heads by torch's generator.
 
     Raises:
-        ConfigError, WeightsError: `recipe.init` is not such a backbone.
+        ConfigError, WeightsError: see `take_weights`.
     """
-    backbone = random_backbone(recipe.architecture, recipe.model.name)
+    backbone = random_backbone(recipe.architecture, recipe.model.name, recipe.loop.seed)
     if isinstance(backbone, RopeVisionTransformer):
         backbone.jitter = recipe.model.rope_jitter
     if recipe.init:
-        start, _ = load_pretrained(recipe.init, torch.device("cpu"))
-        backbone.load_state_dict(start.state_dict())
+        take_weights(backbone, recipe.init)
     dim = recipe.architecture.embed_dim
     dino = ProjectionHead(dim, recipe.dino_head)
     ibot = ProjectionHead(dim, recipe.ibot_head) if recipe.objective.separate_heads else None
     return Network(backbone, dino, ibot, recipe.model.drop_path, recipe.model.recompute)
+
+
+def take_weights(backbone: Backbone, init: str) -> None:
+    """Give a backbone the weights of another one.
+
+    Args:
+        backbone: changed in place.
+        init: a backbone's name or file.
+
+    Raises:
+        ConfigError: an unknown name.
+        WeightsError: weights missing, damaged or of another architecture.
+    """
+    start, _ = load_pretrained(init, torch.device("cpu"))
+    given, own = start.state_dict(), backbone.state_dict()
+    wrong = [name for name in {**own, **given} if name not in own or name not in given]
+    wrong += [f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}" for name, value in own.items()
+              if name in given and given[name].shape != value.shape]  # fmt: skip
+    if wrong:
+        more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
+        raise WeightsError(
+            f"init={init}: does not fit {backbone.name} in {', '.join(wrong[:2])}{more}; give the model that"
+            " backbone's architecture and grid (model.like, model.grid), or leave init out"
+        )
+    backbone.load_state_dict(given)
 
 
 class PretrainTask:
@@ -106,7 +141,7 @@ class PretrainTask:
     frozen: Sequence[nn.Module] = ()
 
     def __init__(
-        self, recipe: PretrainRecipe, module: SelfDistillation, images: Joined, numbers: Sequence[int], judge: Judge
+        self, recipe: PretrainRecipe, module: SelfDistillation, images: Joined, numbers: Sequence[int], probes: Probes
     ) -> None:
         """Train `module` on some of the images.
 
@@ -114,13 +149,14 @@ class PretrainTask:
             recipe: see the class.
             module: trained in place.
             images: read in threads.
-            numbers: of the images to learn from.
-            judge: figures of a backbone on images that are not among them.
+            numbers: of the images to learn from, rising.
+            probes: figures of a backbone on images that are not among them.
 
         Raises:
             ConfigError: fewer images than a batch holds.
         """
-        self.recipe, self.module, self.images, self._judge = recipe, module, images, judge
+        self.recipe, self.module, self.images, self.probes = recipe, module, images, probes
+        self._numbers = numbers
         self._order = ImageOrder(numbers, recipe.loop.seed, recipe.loop.batch)
         teacher, steps = recipe.teacher, recipe.loop.steps
         self._momentum = warmup_cosine(teacher.momentum, teacher.final_momentum, steps)
@@ -146,7 +182,7 @@ class PretrainTask:
     def batch(self, indices: Sequence[int]) -> Batch:
         """Crops and masks of the images behind some sample numbers."""
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
-        images = [self.images.read_or_next(self._order.image(index)) for index in indices]
+        images = [self.images.read_or_next(self._order.image(index), self._numbers) for index in indices]
         larger = self.recipe.gram.scale if self.recipe.objective.gram else 0
         batch = make_crops(images, self.recipe.crops, generators, larger)
         side = self.recipe.crops.global_size // self.recipe.architecture.patch_size
@@ -176,8 +212,8 @@ class PretrainTask:
             follow(self.module.gram.backbone, self.module.teacher.backbone, 0.0)
 
     def evaluate(self) -> dict[str, float]:
-        """What the judge says of the teacher's backbone."""
-        return self._judge(self.teacher_backbone())
+        """What the probes say of the teacher's backbone."""
+        return self.probes(self.teacher_backbone())
 
     def teacher_backbone(self) -> Backbone:
         """A frozen copy of the teacher's backbone, whole wherever its parameters are."""
@@ -208,7 +244,7 @@ class PretrainTask:
             count = seen // GLOBAL
             local = _views(said.logits[seen:], count) if len(said.logits) > seen else None
             of_views = _views(said.logits[:seen], count), local, _views(dino_targets, count)
-            parts["dino"] = dino_loss(*of_views, temperature=weights.temperature).loss
+            parts["dino"] = dino_loss(*of_views, temperature=weights.temperature)
         if ibot_targets is not None:
             parts["ibot"] = ibot_loss(said.masked_logits, ibot_targets, masks, weights.temperature)
         if weights.koleo:

@@ -8,22 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from slamfeat.types import Features, PatchGrid
 from slamfeat.viz.figure import ORANGE, fit_inches, saved_figure
-
-
-def pca_colors(grid: PatchGrid, batch: int = 0) -> NDArray[np.float64]:
-    """The three main directions of an image's tokens as colours, (h, w, 3) in [0, 1]."""
-    tokens = grid.tokens[batch].detach().float().cpu().flatten(1).t()
-    centred = tokens - tokens.mean(0)
-    # The random start of torch's pca_lowrank would colour the same image differently each time.
-    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-    projected = centred @ _signed(directions[:3]).t()
-    low, high = projected.quantile(0.01, 0), projected.quantile(0.99, 0)
-    colors = ((projected - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
-    return np.asarray(colors.reshape(*grid.shape, 3), dtype=np.float64)
+from slamfeat.viz.tokens import token_colors
 
 
 def plot_grid(image: NDArray[np.uint8], features: Features, path: str | Path, heading: str = "") -> None:
@@ -48,17 +36,12 @@ def plot_grid(image: NDArray[np.uint8], features: Features, path: str | Path, he
             axes.axis("off")
         _draw_cells(first, features.grid)
         first.scatter(keypoints[:, 0], keypoints[:, 1], s=7, color=ORANGE, edgecolors="white", linewidths=0.25)
-        second.imshow(pca_colors(features.grid), extent=_extent(features.grid), interpolation="nearest", alpha=0.85)
+        seen = token_colors(features.grid.tokens[0])
+        second.imshow(seen, extent=_extent(features.grid), interpolation="nearest", alpha=0.85)
         rows, columns = features.grid.shape
         first.set_title(f"{len(keypoints)} keypoints on {columns} x {rows} cells", fontsize=10)
         second.set_title("patch tokens: three main directions as colours", fontsize=10)
         figure.suptitle(heading, fontsize=12)
-
-
-def _signed(directions: Tensor) -> Tensor:
-    """Each direction with its largest entry positive: a singular vector's sign is arbitrary."""
-    largest = directions.abs().argmax(1, keepdim=True)
-    return directions * directions.gather(1, largest).sign()
 
 
 def _extent(grid: PatchGrid) -> tuple[float, float, float, float]:

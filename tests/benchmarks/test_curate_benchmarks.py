@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import curate_duplicates, curate_million
+from benchmarks import curate_duplicates, curate_million, curated_pool
 from slamfeat.config import load_config
 from slamfeat.curate import CurateConfig
 from slamfeat.curate.store import Shard
 from slamfeat.curate.store_writer import StoreWriter
 from slamfeat.image import read_image
+from slamfeat.train.textures import is_held_out, photo_name
 
 
 def test_copies_are_planted_of_every_second_image(sample: Path, tmp_path: Path) -> None:
@@ -82,3 +85,34 @@ def test_the_mixture_is_what_it_says_and_is_curated_as_planted(tmp_path: Path) -
     assert row["copies_planted"] == 200 and row["copies_recall"] == row["dropped_precision"] == 1
     assert row["sampled"] == 380 and row["kinds_gini_after"] < row["kinds_gini_before"] - 0.1
     assert row["peak_mb"] > 50 and row["minutes"] > 0
+
+
+def test_a_planted_twin_stays_on_its_originals_side(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for number, file in enumerate(sorted((sample / "rgb").iterdir())[:6]):
+        shutil.copy(file, tmp_path / "source" / f"photo{number // 2}_s2_{number}_0.png")  # two tiles of each
+    (tmp_path / "groups.txt").write_text("often photo\nseldom other\n")
+    given = argparse.Namespace(groups=str(tmp_path / "groups.txt"), favoured="often", every=50, held_out=0.3)
+    pool, held = curated_pool.plant(tmp_path / "source", tmp_path / "images", given)
+    assert pool and len(set(pool)) == len(pool) == 10 * (6 - len(held)) == len(list((tmp_path / "images").iterdir()))
+    photos = {photo_name(Path(name)) for name in pool}
+    assert photos | {photo_name(Path(name)) for name in held} == {"photo0", "photo1", "photo2"}
+    assert curated_pool.facts(pool)["photographs"] == len(photos)
+    assert not any(is_held_out(photo_name(Path(name)), 0.3) for name in pool)
+
+
+@pytest.mark.slow
+def test_the_curated_half_shows_more_than_a_random_one(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    files = sorted((sample / "rgb").iterdir())[::5]
+    for file in files:
+        shutil.copy(file, tmp_path / "source")
+    (tmp_path / "groups.txt").write_text(f"often {files[0].stem} {files[4].stem}\nseldom {files[1].stem}\n")
+    words = ["--groups", str(tmp_path / "groups.txt"), "--favoured", "often", "--every", "50", "--held-out", "0.2"]
+    curated_pool.main([str(tmp_path / "source"), *words, "--out", str(tmp_path / "out"), "workers=1"])
+    made = json.loads((tmp_path / "out" / "halves.json").read_text())
+    assert made["pool"]["images"] > made["pool"]["photographs"] == len(files) - made["held out"] > 5
+    assert made["curated"]["images"] == made["random"]["images"] == made["curated"]["photographs"]
+    assert made["curated"]["photographs"] > made["random"]["photographs"]
+    lists = [(tmp_path / "out" / f"{name}.txt").read_text().split() for name in ("curated", "random")]
+    assert len(lists[0]) == len(lists[1]) and all(Path(line).is_file() for line in (*lists[0], *lists[1]))

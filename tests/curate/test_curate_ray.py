@@ -24,6 +24,16 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         RayEngine()
 
 
+def test_tasks_that_share_a_memory_are_counted() -> None:
+    from slamfeat.curate.ray_engine import most_processors
+
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0, "memory": 1e9}}, {"Alive": True, "Resources": {"CPU": 32.0}},
+        {"Alive": False, "Resources": {"CPU": 99.0}}, {"Alive": True, "Resources": {}},
+    ]  # fmt: skip
+    assert most_processors(nodes) == 32 and most_processors([]) == 1
+
+
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     pytest.importorskip("ray", reason='Ray is not installed: pip install "slamfeat[ray]"')

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,16 @@ import numpy as np
 import pytest
 from curate_helpers import copies, manifest, photographs, settings, small_disk, write_image
 
+from slamfeat.backbones import Backbone
+from slamfeat.backbones.checkpoints import read_metadata
 from slamfeat.backbones.load import random_backbone
+from slamfeat.backbones.own import save_backbone
 from slamfeat.backbones.registry import Architecture
 from slamfeat.curate import CurateInputs, LocalEngine, curate
-from slamfeat.curate.embed import embed_images
-from slamfeat.errors import ConfigError, ImageError, InputError, OutputError
+from slamfeat.curate.config import EmbedConfig
+from slamfeat.curate.embed import embed_images, weights_digest
+from slamfeat.errors import ConfigError, ImageError, InputError, OutputError, WeightsError
+from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS
 
 TINY = Architecture(embed_dim=48, depth=2, num_heads=3, patch_size=14, registers=0, position="offset", grid=4)
 SETTINGS: dict[str, Any] = {
@@ -253,6 +260,59 @@ def test_folders_that_cannot_be_used(inputs: CurateInputs, tmp_path: Path) -> No
         curate(inputs, tmp_path / "mine", config, engine, overwrite=True)
     with pytest.raises(ConfigError, match=r"memory_mb=1 is too little"):
         curate(inputs, tmp_path / "out2", settings(**SETTINGS, memory_mb=1), engine)
+    assert not list((tmp_path / "out2").rglob("*.sizes.npy"))  # said before any work
+
+
+class Cluster(LocalEngine):
+    """In place of Ray: many processors, two on each machine, and devices that this machine need not have."""
+
+    name = "ray"
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.workers, self.together = 64, 2
+        self.tasks: list[str] = []
+
+    def stream(self, work: Any, tasks: Any) -> Any:
+        self.tasks.append(work._config.device)
+        assert work._backbone is None  # not sent along
+        work._config = replace(work._config, device="cpu")
+        return super().stream(work, tasks)
+
+
+def test_the_machine_that_asks_needs_neither_gpu_nor_the_clusters_memory(
+    inputs: CurateInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(config: EmbedConfig) -> Backbone:
+        if config.device != "cpu":
+            raise ConfigError("no CUDA GPU here")
+        return random_backbone(TINY).freeze()
+
+    monkeypatch.setattr("slamfeat.curate.embed.load_embedder", load)
+    config, engine = settings(**SETTINGS, embed_device="cuda", memory_mb=100), Cluster()
+    assert curate(inputs, tmp_path / "out", config, engine)["workers"] == 64
+    assert set(engine.tasks) == {"cuda"}
+    with pytest.raises(ConfigError, match="no CUDA GPU here"):
+        curate(inputs, tmp_path / "here", config, LocalEngine(1))
+
+
+def test_weights_trained_again_to_the_same_path_are_noticed(inputs: CurateInputs, tmp_path: Path) -> None:
+    file, out = tmp_path / "backbone.safetensors", tmp_path / "out"
+    config = settings(**SETTINGS, embed_weights=str(file))
+    with pytest.raises(WeightsError, match="no weights file"):
+        curate(inputs, out, config, LocalEngine(1))
+    for seed in (0, 1):
+        save_backbone(random_backbone(TINY, seed=seed).state_dict(), TINY, file, name="tiny")
+        if not seed:
+            curate(inputs, out, config, LocalEngine(1))
+    with pytest.raises(ConfigError, match=r"made with other settings: weights_sha256 \("):
+        curate(inputs, out, config, LocalEngine(1))
+    plain = tmp_path / "plain.pth"  # carries no checksum of its own
+    plain.write_bytes(b"weights")
+    assert weights_digest(str(plain)) == hashlib.sha256(b"weights").hexdigest()
+    assert weights_digest("default") == read_metadata(DEFAULT_WEIGHTS)["sha256"]
+    with pytest.raises(ConfigError, match="unknown backbone"):
+        weights_digest("dinov2-vits15")
 
 
 def test_embeddings_are_the_parts_asked_for(photo: np.ndarray) -> None:

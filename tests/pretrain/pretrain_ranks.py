@@ -1,6 +1,6 @@
 """Targets of one's share of the rows, as one of several processes: pretrain_ranks.py IN OUT.
 
-IN holds `logits` (N, K) and `shares`, rows of each process, and `padding`. Saves OUT-RANK.pt.
+IN holds `logits` (N, K) and `shares`, rows of each process. Saves OUT-RANK.pt.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ def main(source: str, out: str) -> None:
     rank = dist.get_rank()
     given: dict[str, Any] = torch.load(source, weights_only=True)
     own = given["logits"].split(given["shares"])[rank]
-    padded = torch.cat([own, own.new_full((given["padding"], own.shape[1]), torch.nan)])
-    valid = torch.arange(len(padded)) < len(own)
     found: dict[str, Any] = {}
     for name, maker in makers(own.shape[1]).items():
-        found[name] = [maker(own, 0.07), maker(padded, 0.07, valid)[: len(own)]]
+        found[name] = [maker(own, 0.07), maker(own, 0.07)]
         found[f"{name}.state"] = maker.state_dict()
     torch.save(found, f"{out}-{rank}.pt")
     dist.destroy_process_group()

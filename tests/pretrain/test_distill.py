@@ -13,23 +13,28 @@ from typer.testing import CliRunner
 
 import slamfeat as sf
 from slamfeat.cli.main import app
-from slamfeat.errors import ConfigError
+from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.pretrain.clusters import spherical_kmeans
+from slamfeat.pretrain.crops import CropConfig
+from slamfeat.pretrain.distill_networks import TokenSample
 from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe, PrototypeConfig
 from slamfeat.pretrain.distill_run import make_task
 from slamfeat.pretrain.distill_task import DistillTask, dense_loss
 from slamfeat.pretrain.head import HeadConfig
+from slamfeat.pretrain.packed import CropTokens
 from slamfeat.pretrain.recipe import ModelConfig
 from slamfeat.pretrain.run import open_data
 from slamfeat.train.checkpoint import load_checkpoint
+from slamfeat.train.distributed import Ranks
 
+ALONE = Ranks(0, 1, torch.device("cpu"))
 TWO = "students=[{name: a, embed_dim: 32, depth: 2, num_heads: 1},{name: b, embed_dim: 64, depth: 3, num_heads: 2}]"
 
 
 def made(*words: str) -> DistillTask:
     recipe = small_distillation(*words)
     task = make_task(recipe, *open_data(recipe.data))
-    task.measure(torch.device("cpu"))
+    task.measure(ALONE)
     return task
 
 
@@ -46,6 +51,42 @@ def test_targets_have_one_scale() -> None:
     torch.testing.assert_close(classes.std(0), torch.ones(classes.shape[-1]), atol=1e-3, rtol=0)
     centres = task.module.patch_centres
     torch.testing.assert_close(centres.norm(dim=1), torch.ones(len(centres)))
+
+
+def test_a_sample_holds_copies_of_what_it_keeps() -> None:
+    sample = TokenSample(images=4, batch=2, most=16, patches=16, dim=6, device=torch.device("cpu"))
+    for first in (0, 2):
+        row = torch.randn(4, 17, 6)
+        sample.add(range(first, first + 2), CropTokens(row[:, 0], row[:, :0], row[:, 1:]))
+        torch.testing.assert_close(sample.cls[first, 1], row[2, 0])
+    held = [value for value in vars(sample).values() if isinstance(value, torch.Tensor)]
+    assert sum(value.untyped_storage().nbytes() for value in held) == 4 * 6 * (4 * 2 + 4 * 2 * 2)
+    assert sample.rows(sample.cls).shape == (8, 6) and sample.rows(sample.patch).shape == (16, 6)
+    torch.testing.assert_close(sample.rows(sample.cls)[4:], row[:, 0])
+
+
+def test_processes_share_out_what_is_measured() -> None:
+    """Each looks at its part of the images, in batches of its size and without local crops; together at all."""
+    recipe = small_distillation("prototypes.images=22", "crops.local_count=2")
+    task = make_task(recipe, *open_data(recipe.data))
+    seen: list[int] = []
+    cut = task._cut
+
+    def counted(indices: range, config: CropConfig) -> dict[str, torch.Tensor]:
+        seen.append(len(indices))
+        made = cut(indices, config)
+        assert "local" not in made
+        return made
+
+    task._cut = counted  # type: ignore[method-assign]
+    whole = task.sample(ALONE)
+    assert seen == [4] * 5 + [2]
+    seen.clear()
+    shares = [task.sample(Ranks(rank, 2, torch.device("cpu"))) for rank in (0, 1)]
+    assert seen == [2] * 11
+    for one, first, second in zip(whole, *shares, strict=True):
+        torch.testing.assert_close(first.cls + second.cls, one.cls, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(first.patch + second.patch, one.patch, atol=1e-5, rtol=1e-4)
 
 
 def test_the_loss_of_a_perfect_student_is_least() -> None:
@@ -91,6 +132,29 @@ def test_the_teacher_is_frozen_and_students_learn_by_themselves() -> None:
             torch.testing.assert_close(p.grad, first[name], msg=name)
 
 
+def test_a_student_is_compared_with_its_teacher() -> None:
+    """One that says the mean is like it by the mean alone; the teacher itself, with the right map, is the same."""
+    task = made("dense.layers=[[-1,2],[-1,5]]")
+    student = task.module.students["tiny14"]
+    with torch.no_grad():
+        for one in student.patch_maps:
+            one.weight.zero_(), one.bias.zero_()
+    figures = task.evaluate()
+    assert abs(figures["alike_centred_1"]) < 1e-6 and 0 < figures["alike_1"] < 0.99
+    # The shipped teacher's own architecture: nine blocks of a ViT-S/14.
+    same = "{name: same, embed_dim: 384, depth: 9, num_heads: 6, grid: 37, layer_scale: 1.0}"
+    recipe = small_distillation(f"students=[{same}]", "dense.layers=[[5,5]]")
+    task = make_task(recipe, *open_data(recipe.data))
+    task.measure(ALONE)
+    student, scale = task.module.students["same"], task.module.patch_scales[0]
+    student.backbone.load_state_dict(task.teacher.backbone.state_dict())
+    with torch.no_grad():
+        student.patch_maps[0].weight.copy_(torch.diag(1 / scale.spread))
+        student.patch_maps[0].bias.copy_(-scale.mean / scale.spread)
+    figures = task.evaluate()
+    assert figures["alike"] == pytest.approx(1, abs=1e-5) and figures["alike_centred"] == pytest.approx(1, abs=1e-4)
+
+
 @pytest.mark.slow
 def test_a_student_comes_nearer_and_its_average_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -123,6 +187,15 @@ def test_two_processes_share_out_students(tmp_path: Path) -> None:
     assert sf.load_backbone(str(tmp_path / "two" / "tiny14.safetensors")).depth == 4
 
 
+def test_a_rejected_recipe_leaves_the_record(tmp_path: Path) -> None:
+    words = [*command("distill", tmp_path / "run", "loop.steps=1", "loop.evaluate_every=0")[2:]]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    kept = (tmp_path / "run" / "recipe.yaml").read_text()
+    again = CliRunner().invoke(app, [*words, "dense.weight=2"])
+    assert again.exit_code == 1 and "dense.weight (1.0 there, 2.0 now)" in again.output
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == kept
+
+
 def test_patches_of_another_size_see_the_same_grid() -> None:
     student = "students=[{name: p16, embed_dim: 32, depth: 2, num_heads: 1, patch_size: 16}]"
     task = made(student, "crops.global_size=64")
@@ -151,6 +224,12 @@ def test_settings_that_do_not_fit() -> None:
         DistillRecipe(students=[ModelConfig(name="a"), ModelConfig(name="a")])
     with pytest.raises(ConfigError, match="must be count"):
         PrototypeConfig(dino=1.0, count=7, head=HeadConfig(prototypes=8))
+    with pytest.raises(ConfigError, match="one patch size, not a 14, b 16"):
+        DistillRecipe(students=[ModelConfig(name="a"), ModelConfig(name="b", patch_size=16)])
+    with pytest.raises(ConfigError, match="'dinov2-vits14' is no name of your own"):
+        small_distillation("students=[{name: dinov2-vits14, like: dinov2-vits14}]")
+    with pytest.raises(WeightsError, match="init=default: does not fit tiny14"):
+        made("init=default")
     with pytest.raises(ConfigError, match=r"has blocks"):
         made("dense.layers=[[-1,30]]")
     with pytest.raises(ConfigError, match=r"blocks 0..3"):

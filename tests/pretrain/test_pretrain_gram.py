@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from pretrain_runs import small_recipe
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from slamfeat.errors import WeightsError
+from slamfeat.errors import InputError, WeightsError
 from slamfeat.pretrain.recipe import GramConfig, PretrainRecipe
 from slamfeat.pretrain.run import make_task, open_data, pretrain
 from slamfeat.pretrain.task import PretrainTask
@@ -63,20 +66,29 @@ def test_the_gram_teacher_stands_still_between() -> None:
 
 
 def test_a_phase_at_another_size_goes_on_from_the_first(tmp_path: Path) -> None:
-    words = ("loop.steps=2", "loop.evaluate_every=0", "model.grid=4")
+    words = ("loop.steps=2", "loop.evaluate_every=0", "loop.save_every=1", "model.grid=4")
     pretrain(small_recipe(*words), tmp_path / "first")
+    newest = tmp_path / "first" / "run" / "checkpoints" / "step-00000002.json"
+    newest.write_text(json.dumps(json.loads(newest.read_text()) | {"best_step": 1}))  # the end counts, not the best
     second = small_recipe(*words, *GRAM, f"start={tmp_path / 'first'}", "crops.global_size=84")
     task = made(second)
     kept = made(small_recipe(*words)).module
-    kept.begin_with(tmp_path / "first" / "run")
+    assert kept.begin_with(tmp_path / "first" / "run") == 2
+    last = load_file(newest.with_suffix(".safetensors"))
+    assert all(torch.equal(last[name], value) for name, value in kept.state_dict().items() if name != "step")
     state = task.module.state_dict()
     for name, value in kept.state_dict().items():
         assert torch.equal(state[name], value), name
     for name, value in task.module.teacher.backbone.state_dict().items():
         assert torch.equal(state[f"gram.backbone.{name}"], value)
-    result = pretrain(second, tmp_path / "second")
-    assert result.training.step == 2 and result.backbone is not None
+    said: list[str] = []
+    asked = iter([True])
+    result = pretrain(second, tmp_path / "second", say=said.append, stop=lambda: next(asked, False))
+    assert result.training.step == 1 and f"beginning with step 2 of {tmp_path / 'first'}" in said
     with pytest.raises(WeightsError, match="does not fit"):
         made(small_recipe("model.grid=4", f"start={tmp_path / 'first'}", "model.depth=3"))
-    with pytest.raises(WeightsError, match="cannot be read as weights"):
+    shutil.rmtree(tmp_path / "first")  # what is begun needs it no more
+    result = pretrain(second, tmp_path / "second")
+    assert result.training.step == 2 and result.backbone is not None
+    with pytest.raises(InputError, match="holds no checkpoints of a pretraining"):
         made(small_recipe(f"start={tmp_path / 'nowhere'}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from slamfeat.pretrain.probes.classes import knn_accuracy, linear_accuracy
+from slamfeat.errors import ConfigError, ImageError
+from slamfeat.pretrain.probes.classes import leave_one_out_accuracy, linear_accuracy
 from slamfeat.pretrain.probes.correspondence import correspondence_accuracy, draw_warp, warp
 from slamfeat.pretrain.probes.features import Described, by_pixels, squares
+from slamfeat.pretrain.probes.groups import Groups, open_groups
+from slamfeat.pretrain.probes.probes import ProbeConfig, Probes
 from slamfeat.pretrain.probes.spread import effective_rank, mean_cosine, nearest_entropy
+from slamfeat.pretrain.sources import Joined
 
 
 def square(photo: np.ndarray, size: int = 224) -> Tensor:
@@ -79,23 +84,132 @@ def test_spread_of_known_features() -> None:
     assert mean_cosine(rows) == pytest.approx(np.mean(pairs))
 
 
+def voted(vectors: Tensor, labels: Tensor, one: int, neighbours: int, temperature: float = 0.07) -> int:
+    """The class that an image's nearest neighbours vote for, by the definition."""
+    rows = [row for row in range(len(vectors)) if row != one]
+    cosines = F.normalize(vectors[rows], dim=1) @ F.normalize(vectors[one], dim=0)
+    nearest = cosines.argsort(descending=True)[:neighbours]
+    votes = [float(sum((cosines[n] / temperature).exp() for n in nearest if labels[rows][n] == k)) for k in range(3)]
+    return int(np.argmax(votes))
+
+
 def test_classes_that_can_be_told_apart() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(4, 16))
     labels = torch.from_numpy(rng.integers(0, 4, 300))
     features = torch.from_numpy(centres[labels] + 0.4 * rng.normal(size=(300, 16))).float()
     known, asked = slice(0, 200), slice(200, 300)
-    given = (features[known], labels[known], features[asked], labels[asked])
-    assert knn_accuracy(*given) > 0.95 and linear_accuracy(*given) > 0.95
-    shuffled = (features[known], labels[torch.randperm(200)], features[asked], labels[asked])
-    assert knn_accuracy(*shuffled) < 0.45 and linear_accuracy(*shuffled) < 0.45
+    assert linear_accuracy(features[known], labels[known], features[asked], labels[asked]) > 0.95
+    assert leave_one_out_accuracy(features, labels) > 0.95
+    shuffled = labels[torch.randperm(200)]
+    assert linear_accuracy(features[known], shuffled, features[asked], labels[asked]) < 0.45
+    assert leave_one_out_accuracy(features[known], shuffled) < 0.45
 
 
 def test_neighbours_vote_by_their_likeness() -> None:
     """One near neighbour outvotes three far ones at a low temperature, and not at a high one."""
-    known = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.05, 1.0], [-0.05, 1.0]])
-    labels, asked = torch.tensor([0, 1, 1, 1]), torch.tensor([[1.0, 0.2]])
-    answer = torch.tensor([0])
-    assert knn_accuracy(known, labels, asked, answer, neighbours=4, temperature=0.07) == 1.0
-    assert knn_accuracy(known, labels, asked, answer, neighbours=4, temperature=10.0) == 0.0
-    assert knn_accuracy(known, labels, asked, answer, neighbours=1, temperature=10.0) == 1.0
+    near, far = [[1.0, 0.0], [1.0, 0.2]], [[0.0, 1.0], [0.05, 1.0], [-0.05, 1.0]]
+    vectors, labels = torch.tensor([*near, *far]), torch.tensor([0, 0, 1, 1, 1])
+    assert leave_one_out_accuracy(vectors, labels, neighbours=4, temperature=0.07) == 1.0
+    assert leave_one_out_accuracy(vectors, labels, neighbours=4, temperature=10.0) == 0.6
+    assert leave_one_out_accuracy(vectors, labels, neighbours=1, temperature=10.0) == 1.0
+
+
+@pytest.mark.parametrize("block", [1, 7, 60, 1024])
+def test_nobody_votes_for_itself(block: int) -> None:
+    """Equal to asking each image of all others, one by one, however many are asked at a time."""
+    rng = np.random.default_rng(1)
+    labels = torch.from_numpy(rng.integers(0, 3, 60))
+    vectors = torch.from_numpy(rng.normal(size=(3, 8))[labels] + 0.8 * rng.normal(size=(60, 8)))
+    one_by_one = [voted(vectors, labels, i, neighbours=5) == int(labels[i]) for i in range(60)]
+    assert leave_one_out_accuracy(vectors, labels, neighbours=5, block=block) == pytest.approx(np.mean(one_by_one))
+    assert 0.4 < np.mean(one_by_one) < 1
+
+
+def test_groups_by_the_names_of_files(tmp_path: Path) -> None:
+    file = tmp_path / "groups.txt"
+    file.write_text("# kinds\nfish n01440764-n01498041 n02514041-n02655020\ndog n02085620  # one\n")
+    groups = Groups(file)
+    assert groups.names == ["fish", "dog"]
+    names = ["a/n01440764_tench.jpg", "n01498041_ray.jpg", "n01514668_cock.jpg", "n02526121_eel.jpg", "n02085620.jpg"]
+    assert [groups.of(name) for name in names] == [0, 0, None, 0, 1]
+    for wrong in ("fish\n", "fish n0\n"):
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match=r"groups\.txt"):
+            Groups(file)
+    with pytest.raises(ConfigError, match="check the path"):
+        open_groups(str(tmp_path / "none.txt"))
+
+
+def test_the_shipped_groups() -> None:
+    groups = open_groups("imagenet_groups")
+    wanted = {
+        "n02085620_Chihuahua.jpg": "canine", "n03452741_grand_piano.jpg": "instrument", "n01608432_kite.jpg": "bird",
+        "n03594945_jeep.jpg": "vehicle", "n07753592_banana.jpg": "food", "n09472597_volcano.jpg": "landscape",
+    }  # fmt: skip
+    assert {name: groups.names[number] for name in wanted if (number := groups.of(name)) is not None} == wanted
+    assert groups.of("n03481172_hammer.jpg") is None
+
+
+class Colours:
+    """Red and green images, and those that it cannot read."""
+
+    def __init__(self, *names: str) -> None:
+        self.names, self.asked = names, list[int]()
+
+    def read(self, number: int) -> np.ndarray:
+        self.asked.append(number)
+        if "damaged" in self.names[number]:
+            raise ImageError("damaged")
+        rng = np.random.default_rng(number)
+        image = rng.integers(0, 60, (56, 56, 3), dtype=np.uint8)
+        image[..., 0 if "red" in self.names[number] else 1] += 150
+        return image
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> str:
+    (tmp_path / "groups.txt").write_text("red red\ngreen green\n")
+    return str(tmp_path / "groups.txt")
+
+
+def test_probes_classify_by_neighbours(groups: str) -> None:
+    """Red and green images are told apart by their pixels; a damaged one is passed over when it is met."""
+    names = [f"{colour}_{i}.png" for colour in ("red", "green") for i in range(30)]
+    source = Colours("red_damaged.png", *names)
+    images = Joined([source])
+    probes = Probes(ProbeConfig(images=4, size=56, groups=groups), images, [1, 2, 31, 32])
+    assert not source.asked and not images.skipped  # nothing is read to begin with
+    assert probes.judge(by_pixels(14), 14)["knn"] == 1.0
+    assert list(images.skipped) == ["red_damaged.png"]
+    found = probes.classed(by_pixels(14), 14)
+    assert found.names == names and found.labels.tolist() == [0] * 30 + [1] * 30 and len(found.vectors) == 60
+    with pytest.raises(ConfigError, match="two classes"):
+        Probes(ProbeConfig(groups="imagenet_groups"), images, [0, 1])
+    broken = Joined([Colours("red_damaged.png", "green_damaged.png", "green.png")])
+    with pytest.raises(ImageError, match="of 3 images with a class 1 can be read"):
+        Probes(ProbeConfig(groups=groups), broken, [0, 1]).classed(by_pixels(14), 14)
+
+
+def test_so_many_are_classified_at_most(groups: str) -> None:
+    """Evenly spaced, and rare classes are among them."""
+    names = [f"red_{i:03d}.png" for i in range(200)]
+    names.insert(120, "green.png")
+    names.insert(50, "blue.png")  # of no class
+    source = Colours(*names)
+    probes = Probes(ProbeConfig(images=2, size=56, groups=groups, classed=11), Joined([source]), [0, 1])
+    found = probes.classed(by_pixels(14), 14)
+    assert len(found.names) == 11 and found.names.count("green.png") == 1 and "blue.png" not in found.names
+    chosen = [int(name[4:7]) for name in found.names if name != "green.png"]
+    assert chosen == sorted(chosen) and max(np.diff([*chosen, 200])) <= 23
+    assert sorted(source.asked) == source.asked and len(source.asked) == 11
+    with pytest.raises(ConfigError, match="classed"):
+        ProbeConfig(classed=1)
+
+
+def test_what_is_held_out_is_looked_at_alone() -> None:
+    """Where the last ones are damaged, the first held-out ones stand in for them."""
+    source = Colours("red_0.png", "green_1.png", "red_2.png", "damaged_3.png", "red_4.png")
+    probes = Probes(ProbeConfig(images=2, size=56), Joined([source]), [1, 3])
+    first, second = probes.images_at(14)
+    assert torch.equal(first, second) and source.asked == [1, 3, 1]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from slamfeat.backbones.checkpoints import read_metadata
 from slamfeat.backbones.registry import find_entry
 from slamfeat.config import load_config
+from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.recipe import PretrainRecipe
 from slamfeat.train.recipe_files import find_recipe, recipes_folder
@@ -21,6 +23,19 @@ def test_a_recipe_can_be_read(path: Path) -> None:
     recipe = load_config(schema, path)
     assert recipe.loop.warmup < recipe.loop.steps
     assert len(path.read_text().splitlines()) <= 30 and f"{path.parent.name} {path.stem}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted(recipes_folder("distill").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_teacher_has_the_blocks_it_is_asked_for(path: Path) -> None:
+    """Of the shipped weights there are fewer than of the published ones."""
+    recipe = load_config(DistillRecipe, path)
+    shipped = recipe.teacher == "default"
+    depth = int(read_metadata(DEFAULT_WEIGHTS)["depth"]) if shipped else find_entry(recipe.teacher).architecture.depth
+    for pair in recipe.dense.layers if recipe.dense.weight else []:
+        assert -depth <= pair[1] < depth
+        for student in recipe.students:
+            own = student.architecture(recipe.crops.global_size).depth
+            assert -own <= pair[0] < own
 
 
 def test_the_giant_is_the_papers() -> None:

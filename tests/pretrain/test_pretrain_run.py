@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 import slamfeat as sf
 from slamfeat.cli.main import app
+from slamfeat.pretrain.probes import Probes
 
 # KoLeo among the images that a process of two has, so that one process with all of them says the same.
 TWENTY = ("loop.steps=20", "loop.evaluate_every=20", "loop.save_every=10", "objective.koleo_group=2", "loop.workers=0")
@@ -31,7 +33,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_ends_with_a_backbone(alone: Path, photo: object) -> None:
-    assert sorted(path.name for path in alone.iterdir()) == ["backbone.safetensors", "recipe.yaml", "run"]
+    assert sorted(path.name for path in alone.iterdir()) == ["backbone.safetensors", "recipe.yaml", "run", "tokens.png"]
     assert (alone / "recipe.yaml").read_text().startswith("# slamfeat pretrain cpu_tiny")
     backbone = sf.load_backbone(str(alone / "backbone.safetensors"))
     assert backbone.name == "tiny14" and backbone.frozen and backbone.depth == 4
@@ -109,6 +111,23 @@ def test_shared_out_parameters_resume(tmp_path: Path) -> None:
     assert done.returncode != 0 and part.name in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["pretrain", "distill"])
+def test_held_out_images_are_read_once(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture at the end is of the images that the run was judged by."""
+    made: list[Probes] = []
+    begin = Probes.__init__
+
+    def counted(self: Probes, *words: Any) -> None:
+        made.append(self)
+        begin(self, *words)
+
+    monkeypatch.setattr(Probes, "__init__", counted)
+    given = ["loop.steps=1", "loop.evaluate_every=1", "prototypes.images=32"][: 3 if verb == "distill" else 2]
+    done = CliRunner().invoke(app, command(verb, tmp_path / "run", *given)[2:])
+    assert done.exit_code == 0, done.output
+    assert len(made) == 1 and (tmp_path / "run" / "tokens.png").is_file()
+
+
 def test_sharding_needs_processes(tmp_path: Path) -> None:
     done = run("pretrain", tmp_path / "run", "loop.steps=2", "loop.shard=true")
     assert done.returncode == 1 and "start several with torchrun" in done.stderr.splitlines()[-1]
@@ -127,8 +146,10 @@ def test_damaged_images_are_told_and_another_recipe_is_refused(sample: Path, tmp
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert {Path(name).name for name in said["skipped"]} <= {file.name for file in broken} and said["skipped"]
+    kept = (out / "recipe.yaml").read_text()
     again = CliRunner().invoke(app, [*command("pretrain", out, *given, "objective.koleo=0")[2:]])
     assert again.exit_code == 1 and "objective.koleo (0.1 there, 0.0 now)" in again.output
+    assert (out / "recipe.yaml").read_text() == kept
     empty = tmp_path / "empty"
     empty.mkdir()
     none = CliRunner().invoke(app, [*command("pretrain", tmp_path / "x", f"data.images=[{empty}]")[2:]])

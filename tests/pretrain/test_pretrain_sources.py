@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import tarfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from slamfeat.errors import ImageError, InputError
 from slamfeat.image import read_image
-from slamfeat.pretrain.sources import open_images, split_names
+from slamfeat.pretrain.sources import OPEN_VIDEOS, VIDEO_BLOCK, Joined, open_images, photo_of, split_names
 
 
 @pytest.fixture
@@ -23,6 +25,15 @@ def photos(sample: Path, tmp_path: Path) -> Path:
     for number, file in enumerate(sorted((sample / "rgb").iterdir())[:6]):
         shutil.copy(file, folder / f"{number}{file.suffix}")
     return folder
+
+
+def write_video(path: Path, photos: Path) -> Path:
+    frames = [read_image(file) for file in sorted(photos.iterdir())]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, frames[0].shape[1::-1])
+    for frame in frames:
+        writer.write(frame[..., ::-1])
+    writer.release()
+    return path
 
 
 def test_every_kind_gives_the_same_images(photos: Path, tmp_path: Path) -> None:
@@ -42,10 +53,7 @@ def test_every_kind_gives_the_same_images(photos: Path, tmp_path: Path) -> None:
 
 def test_a_videos_frames(photos: Path, tmp_path: Path) -> None:
     frames = [read_image(file) for file in sorted(photos.iterdir())]
-    writer = cv2.VideoWriter(str(tmp_path / "walk.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 30, frames[0].shape[1::-1])
-    for frame in frames:
-        writer.write(frame[..., ::-1])
-    writer.release()
+    write_video(tmp_path / "walk.avi", photos)
     source = open_images([str(tmp_path / "walk.avi")], frame_step=2)
     assert len(source.names) == 3
     with ThreadPoolExecutor(3) as pool:  # each thread decodes by itself, in any order
@@ -62,12 +70,118 @@ def test_damaged_images_are_passed_over(photos: Path) -> None:
     source = open_images([str(photos)])
     with pytest.raises(ImageError, match=files[2].name):
         source.read(2)
-    np.testing.assert_array_equal(source.read_or_next(2), read_image(files[4]))
+    np.testing.assert_array_equal(source.read_or_next(2, range(6)), read_image(files[4]))
     assert [Path(name).name for name in source.skipped] == [files[2].name, files[3].name]
     for file in files:
         file.write_bytes(b"no image")
     with pytest.raises(ImageError, match="none of 6 images can be read"):
-        source.read_or_next(0)
+        source.read_or_next(0, range(6))
+
+
+def test_no_image_of_the_other_side_stands_in(photos: Path) -> None:
+    files = sorted(photos.iterdir())
+    for damaged in (2, 5):
+        files[damaged].write_bytes(b"x")
+    source = open_images([str(photos)])
+    train, held_out = [0, 2, 4, 5], [1, 3]
+    np.testing.assert_array_equal(source.read_or_next(2, train), read_image(files[4]))
+    np.testing.assert_array_equal(source.read_or_next(5, train), read_image(files[0]))
+    files[3].write_bytes(b"x")
+    np.testing.assert_array_equal(source.read_or_next(3, held_out), read_image(files[1]))
+    files[1].write_bytes(b"x")
+    with pytest.raises(ImageError, match=r"none of 2 images can be read; the first: .*3\."):
+        source.read_or_next(3, held_out)
+
+
+def test_images_larger_than_opencv_decodes_are_passed_over(photos: Path, tmp_path: Path) -> None:
+    large = cv2.imencode(".png", np.zeros((40, 40, 3), np.uint8))[1].tobytes()
+    header = b"IHDR" + struct.pack(">II", 2**17, 2**17) + large[24:29]
+    (photos / "0large.png").write_bytes(large[:12] + header + struct.pack(">I", zlib.crc32(header)) + large[33:])
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        archive.add(photos / "0large.png", "large.png")
+    source = open_images([str(photos), str(tmp_path / "0.tar")])
+    number = [Path(name).name for name in source.names].index("0large.png")
+    for at in (number, len(source.names) - 1):
+        with pytest.raises(ImageError, match=r"large\.png: OpenCV does not decode it"):
+            source.read(at)
+
+
+def test_a_shard_that_goes_away_is_told(photos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        archive.add(next(photos.iterdir()), "a.png")
+    source = open_images([str(tmp_path / "0.tar"), str(photos)])
+    (tmp_path / "0.tar").unlink()
+    with pytest.raises(ImageError, match=r"0\.tar:a\.png: cannot be read \(No such file"):
+        source.read(0)
+    source.read_or_next(0, [0, 1])
+    assert list(source.skipped) == [f"{tmp_path / '0.tar'}:a.png"]
+
+
+def test_few_videos_are_open_at_a_time(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = [write_video(tmp_path / f"{number}.avi", photos) for number in range(OPEN_VIDEOS + 2)]
+    source = open_images([str(video) for video in videos], frame_step=3)
+    opened: list[str] = []
+    released: list[str] = []
+
+    class Counted:
+        def __init__(self, path: str) -> None:
+            opened.append(path)
+            self._path, self._capture = path, capture(path)
+
+        def release(self) -> None:
+            released.append(self._path)
+            self._capture.release()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._capture, name)
+
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", Counted)
+    for number in range(len(source.names)):
+        source.read(number)
+    assert opened == [str(video) for video in videos] and released == opened[:2]
+    source.read(len(source.names) - 1)  # the last ones are still open
+    assert len(opened) == len(videos)
+    content = videos[0].read_bytes()
+    videos[0].unlink()
+    with pytest.raises(ImageError, match="cannot be opened as a video"):
+        source.read(0)
+    videos[0].write_bytes(content)
+    assert source.read(0).shape[2] == 3
+
+
+def test_a_single_video_has_frames_on_both_sides() -> None:
+    """Blocks of consecutive frames are held out, so that few have a twin on the other side."""
+
+    class Video:
+        names = tuple(f"/videos/walk.mp4:{frame}" for frame in range(0, 60_000, 10))
+
+    train, held_out = split_names(Joined([Video()]), 0.1)  # type: ignore[list-item]
+    assert 0.03 < len(held_out) / 6000 < 0.2
+    sides = np.zeros(6000, bool)
+    sides[held_out] = True
+    assert (sides.reshape(-1, VIDEO_BLOCK // 10).mean(1) % 1 == 0).all()
+    assert len(train) + len(held_out) == 6000
+    assert photo_of("a.tar:b/photo3_s2_1_0.png") == "photo3" and photo_of("a/b:7.png") == "b:7"
+
+
+def test_a_list_names_any_place(photos: Path, tmp_path: Path) -> None:
+    files = sorted(photos.iterdir())
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        archive.add(files[5], "a.png")
+    write_video(tmp_path / "walk.avi", photos)
+    lines = ["photos/" + files[1].name, str(files[0]), "0.tar", "photos", "walk.avi", "photos/" + files[2].name]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    source = open_images([str(tmp_path / "list.txt")], frame_step=3)
+    assert len(source.names) == 2 + 1 + 6 + 2 + 1
+    for number, file in {0: files[1], 1: files[0], 2: files[5], 3: files[0], 11: files[2]}.items():
+        np.testing.assert_array_equal(source.read(number), read_image(file))
+    (tmp_path / "lists.txt").write_text("list.txt")
+    with pytest.raises(InputError, match="a list in a list"):
+        open_images([str(tmp_path / "lists.txt")])
+    (tmp_path / "list.txt").write_text("gone.tar")
+    with pytest.raises(InputError, match="no such file or folder"):
+        open_images([str(tmp_path / "list.txt")])
 
 
 def test_tiles_of_one_photograph_stay_on_one_side(tmp_path: Path) -> None:
@@ -84,7 +198,7 @@ def test_tiles_of_one_photograph_stay_on_one_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("nothing", None, "no such file or folder"), ("empty.txt", b"# only this\n", "lists no files"),
+        ("nothing", None, "no such file or folder"), ("empty.txt", b"# only this\n", "lists nothing"),
         ("bad.tar", b"not a tar", "uncompressed .tar"), ("bad.mp4", b"no video", "cannot be read as a video"),
     ],
 )  # fmt: skip

@@ -10,9 +10,11 @@ import pytest
 import torch
 from pretrain_runs import small_recipe
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from slamfeat.backbones.own import save_backbone
-from slamfeat.errors import ConfigError
+from slamfeat.errors import ConfigError, WeightsError
+from slamfeat.pretrain.distill_networks import StudentOutputs
 from slamfeat.pretrain.recipe import ModelConfig, PretrainRecipe
 from slamfeat.pretrain.run import make_task, open_data
 from slamfeat.pretrain.task import PretrainTask
@@ -57,6 +59,16 @@ def test_the_loss_is_the_papers() -> None:
     assert float(parts["koleo"]) == pytest.approx(spread, rel=1e-3)
     whole = float(parts["dino"]) + float(parts["ibot"]) + 0.1 * float(parts["koleo"])
     assert float(loss.detach()) == pytest.approx(whole, rel=1e-5)
+
+
+def test_what_networks_say_is_seen_by_hooks() -> None:
+    """FSDP2 looks for the outputs' tensors as torch's trees do."""
+    task = made()
+    batch = task.batch([0, 1])
+    said = task.module.student(task._crops(batch), batch["masks"], hide=True)
+    assert len(tree_leaves(said)) == 4 and all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(said))
+    tokens = torch.zeros(2, 3)
+    assert len(tree_leaves(StudentOutputs([tokens], [tokens, tokens], tokens, None))) == 5
 
 
 def test_the_teacher_follows_and_has_no_gradient() -> None:
@@ -117,6 +129,20 @@ def test_a_run_may_begin_with_weights(tmp_path: Path) -> None:
         assert bool((network.backbone.cls_token == 3.0).all())
 
 
+def test_other_weights_are_refused() -> None:
+    with pytest.raises(WeightsError, match=r"init=default: does not fit tiny14 in blocks\.4\.\S+, .* more; give the"):
+        made("init=default")
+    with pytest.raises(ConfigError, match="unknown backbone"):
+        made("init=dinov2-vits15")
+
+
+def test_weights_follow_the_seed() -> None:
+    first, same, other = (made(f"loop.seed={seed}").module.student.state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    for name in ("backbone.blocks.0.attn.qkv.weight", "backbone.patch_embed.proj.weight", "dino_head.mlp.0.weight"):
+        assert not torch.equal(first[name], other[name]), name
+
+
 def test_bf16_learns_too() -> None:
     task = made()
     task.module.train()
@@ -138,6 +164,7 @@ def test_bf16_learns_too() -> None:
         (["data.held_out=0.001"], "raise data.held_out"),
         (["model.num_heads=5"], "no multiple of num_heads"),
         (["model.like=dinov2-vits15"], "did you mean"),
+        (["model.name=dinov2-vits14"], "no name of your own"),
     ],
 )
 def test_settings_that_do_not_fit(words: list[str], said: str) -> None:

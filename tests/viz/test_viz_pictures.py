@@ -15,10 +15,11 @@ from slamfeat.errors import OutputError
 from slamfeat.image import read_image
 from slamfeat.types import Features, Matches, PatchGrid, PixelMap, Trajectory
 from slamfeat.viz.figure import fit_inches, saved_figure
-from slamfeat.viz.grid import pca_colors, plot_grid
+from slamfeat.viz.grid import plot_grid
 from slamfeat.viz.pairs import _side_by_side, _spread, plot_pair
 from slamfeat.viz.plots import plot_trajectory, title
 from slamfeat.viz.report import run_report
+from slamfeat.viz.tokens import plot_tokens, token_colors
 from slamfeat.vo.report import FrameReport
 
 ROW: dict[str, Any] = {
@@ -94,12 +95,23 @@ def test_no_matches_can_be_drawn(tmp_path: Path) -> None:
 def test_colours_are_repeatable_and_within_range() -> None:
     grid = make_features((140, 70)).grid
     assert grid is not None
-    colors = pca_colors(grid)
+    colors = token_colors(grid.tokens[0])
     assert colors.shape == (5, 10, 3) and colors.min() >= 0 and colors.max() <= 1
-    assert np.array_equal(colors, pca_colors(grid))
+    assert np.array_equal(colors, token_colors(grid.tokens[0]))
     # A singular vector's sign is arbitrary: the same image must not change colours with it.
-    flipped = PatchGrid(grid.tokens.flip(1), grid.patch_size, grid.pixel_map)
-    assert np.allclose(pca_colors(flipped), colors, atol=1e-4)
+    assert np.allclose(token_colors(grid.tokens[0].flip(0)), colors, atol=1e-4)
+
+
+def test_what_backbones_see_stands_below_the_images(tmp_path: Path) -> None:
+    """A half that is another token than the other half has another colour."""
+    images = [torch.full((3, 56, 56), shade) for shade in (0.2, 0.5, 0.8)]
+    halves = torch.zeros(8, 4, 4)
+    halves[0, :, 2:], halves[1, :, :2] = 1, 1
+    plot_tokens(images, {"one": [halves] * 3, "another": [halves] * 3}, tmp_path / "tokens.png")
+    picture = read_image(tmp_path / "tokens.png")
+    assert 500 < picture.shape[1] <= 1700 and 300 < picture.shape[0] <= 1300
+    colors = token_colors(halves)
+    assert np.ptp(colors[:, :2], axis=(0, 1)).max() < 0.01 and np.abs(colors[:, 0] - colors[:, 3]).max() > 0.9
 
 
 def test_trajectory_with_and_without_ground_truth(tmp_path: Path) -> None:

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from slamfeat.pretrain.precision import wide
 
 
-class DinoLoss(NamedTuple):
-    """What a student is told.
-
-    Attributes:
-        loss: scalar, to be minimised.
-        statistics: scalars without gradient: `global` and `local`, the mean over the pairs with a global or a local
-            crop of the student; absent where there are none.
-    """
-
-    loss: Tensor
-    statistics: dict[str, Tensor]
-
-
-def dino_loss(
-    global_logits: Tensor, local_logits: Tensor | None, targets: Tensor, temperature: float = 0.1
-) -> DinoLoss:
+def dino_loss(global_logits: Tensor, local_logits: Tensor | None, targets: Tensor, temperature: float = 0.1) -> Tensor:
     """Cross entropy, mean over all pairs of a student's crop and a teacher's view that are not the same crop.
 
     With 2 global and 8 local crops that is 2 + 16 = 18 pairs. DINOv2's code has the same sum: it takes the two global
@@ -39,17 +22,16 @@ def dino_loss(
         temperature: of the student's softmax.
     """
     views, local = len(targets), 0 if local_logits is None else len(local_logits)
+    pairs = views * (views - 1 + local)
     assert global_logits.shape == targets.shape, "a target for each global crop is needed"
-    assert views * (views - 1 + local) > 0, "no pairs"
-    pairs = {"global": views * (views - 1), "local": views * local}
-    sums: dict[str, Tensor] = {}
-    if pairs["global"]:
+    assert pairs > 0, "no pairs"
+    sums: list[Tensor] = []
+    if views > 1:
         others = torch.stack([targets[[j for j in range(views) if j != i]].sum(0) for i in range(views)])
-        sums["global"] = _summed(global_logits, others, temperature)
-    if local_logits is not None and pairs["local"]:
-        sums["local"] = _summed(local_logits, targets.sum(0), temperature)
-    loss = torch.stack(list(sums.values())).sum() / sum(pairs.values())
-    return DinoLoss(loss, {name: value.detach() / pairs[name] for name, value in sums.items()})
+        sums.append(_summed(global_logits, others, temperature))
+    if local_logits is not None and local:
+        sums.append(_summed(local_logits, targets.sum(0), temperature))
+    return torch.stack(sums).sum() / pairs
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:

@@ -7,23 +7,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def knn_accuracy(
-    known: Tensor, known_labels: Tensor, asked: Tensor, asked_labels: Tensor, neighbours: int = 20,
-    temperature: float = 0.07,
-) -> float:  # fmt: skip
+def leave_one_out_accuracy(
+    vectors: Tensor, labels: Tensor, neighbours: int = 20, temperature: float = 0.07, block: int = 1024
+) -> float:
     """Share of images whose nearest neighbours vote for their class (Wu et al., CVPR 2018; DINO's protocol).
 
+    Every image is asked, and all the others are known.
+
     Args:
-        known, asked: (N, C) and (M, C) vectors of any length.
-        known_labels, asked_labels: (N,) and (M,) classes from 0.
+        vectors: (N, C) of any length.
+        labels: (N,) classes from 0.
         neighbours: that vote, each with exp(cosine / temperature).
         temperature: see above.
+        block: images asked at a time; memory grows with it.
     """
-    alike = F.normalize(asked, dim=1) @ F.normalize(known, dim=1).T
-    best, which = alike.topk(min(neighbours, len(known)), dim=1)
-    votes = torch.zeros(len(asked), int(known_labels.max()) + 1, dtype=alike.dtype)
-    votes.scatter_add_(1, known_labels[which], (best / temperature).exp())
-    return float((votes.argmax(1) == asked_labels).double().mean())
+    unit, classes = F.normalize(vectors, dim=1), int(labels.max()) + 1
+    hits = 0
+    for first in range(0, len(unit), block):
+        asked = torch.arange(first, min(first + block, len(unit)))
+        alike = unit[asked] @ unit.T
+        alike[torch.arange(len(asked)), asked] = -torch.inf  # nobody votes for itself
+        best, which = alike.topk(min(neighbours, len(unit) - 1), dim=1)
+        votes = alike.new_zeros(len(asked), classes)
+        votes.scatter_add_(1, labels[which], (best / temperature).exp())
+        hits += int((votes.argmax(1) == labels[asked]).sum())
+    return hits / len(unit)
 
 
 def linear_accuracy(
@@ -35,7 +43,12 @@ def linear_accuracy(
 ) -> float:
     """Share of images that a linear layer classifies, trained to its optimum (logistic regression by L-BFGS).
 
-    Arguments as of `knn_accuracy`. The weight decay is chosen by a fifth of the known images, which then join the rest.
+    The weight decay is chosen by a fifth of the known images, which then join the rest.
+
+    Args:
+        known, asked: (N, C) and (M, C) vectors.
+        known_labels, asked_labels: (N,) and (M,) classes from 0.
+        decays: to choose from.
     """
     mean, spread = known.mean(0), known.std(0).clamp_min(1e-6)
     known, asked = (known - mean) / spread, (asked - mean) / spread

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from slamfeat.backbones.base import Backbone
-from slamfeat.errors import ConfigError
+from slamfeat.errors import ConfigError, ImageError
+from slamfeat.pretrain.probes.classes import leave_one_out_accuracy
 from slamfeat.pretrain.probes.correspondence import correspondence_accuracy
 from slamfeat.pretrain.probes.features import Describe, by_backbone, squares
+from slamfeat.pretrain.probes.groups import open_groups
 from slamfeat.pretrain.probes.spread import effective_rank, mean_cosine, nearest_entropy
 from slamfeat.pretrain.sources import Joined
 
@@ -29,6 +33,9 @@ class ProbeConfig:
         batch: images at a time.
         warp: corners of the warped images move by up to this share of the side.
         light: gain and gamma of the warped images lie within 1 / (1 + light) and 1 + light.
+        groups: file with classes, see `Groups`; "imagenet_groups" is one. Images that have one are classified by
+            their neighbours' (they may be learnt from: nobody tells the backbone their class). Empty for not at all.
+        classed: images that are classified, at most: evenly spaced among those that have a class, some of each class.
         collapsed: mean cosine between images above which the log warns.
     """
 
@@ -37,11 +44,27 @@ class ProbeConfig:
     batch: int = 16
     warp: float = 0.2
     light: float = 0.3
+    groups: str = ""
+    classed: int = 2048
     collapsed: float = 0.95
 
     def __post_init__(self) -> None:
         if min(self.images, self.size, self.batch) < 1 or not 0 <= self.warp < 0.5 or self.light < 0:
             raise ConfigError("probes: images, size, batch >= 1, 0 <= warp < 0.5 and light >= 0 are needed")
+        if self.classed < 2:
+            raise ConfigError(f"probes: classed of at least 2 is needed, not {self.classed}")
+
+
+class Classed(NamedTuple):
+    """Images that have a class and can be read.
+
+    Attributes:
+        vectors: (N, C); labels: (N,) classes from 0; names: N.
+    """
+
+    vectors: Tensor
+    labels: Tensor
+    names: list[str]
 
 
 class Probes:
@@ -50,34 +73,111 @@ class Probes:
     def __init__(self, config: ProbeConfig, images: Joined, numbers: Sequence[int]) -> None:
         """Look at some of the images; they are read when first asked for.
 
+        Args:
+            config: see the class.
+            images: all of them.
+            numbers: of those held out, rising.
+
         Raises:
-            ConfigError: fewer than two.
+            ConfigError: fewer than two, or not two classes.
         """
         if len(numbers) < 2:
             raise ConfigError(f"{len(numbers)} images are held out; raise data.held_out, two are needed to judge by")
-        self._config, self._source, self._numbers = config, images, list(numbers)[: config.images]
-        self._images: list[Tensor] = []
+        self._config, self._source, self._numbers = config, images, list(numbers)
+        self._images: dict[int, list[Tensor]] = {}  # by their side
+        self._classed = _classed(config, images.names) if config.groups else []
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
         """Judge a backbone."""
         assert isinstance(network, Backbone)  # for the type checker
         return self.judge(by_backbone(network), network.patch_size)
 
+    def look(self, backbones: Mapping[str, Backbone], path: str | Path, count: int = 6) -> None:
+        """Write a picture of what backbones see in `count` images: their patches' main directions as colours.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        from slamfeat.viz.tokens import plot_tokens
+
+        shown: list[Tensor] = []
+        seen: dict[str, list[Tensor]] = {}
+        for name, backbone in backbones.items():
+            images = self.images_at(backbone.patch_size)[:count]
+            shown = shown or images
+            seen[name] = list(by_backbone(backbone)(torch.stack(images)).patches.cpu())
+        plot_tokens(shown, seen, path)
+
     def judge(self, describe: Describe, patch: int) -> dict[str, float]:
         """Judge any description of images; see `features`."""
-        images, config = self._squares(patch), self._config
+        images, config = self.images_at(patch), self._config
         whole = torch.cat([describe(part).whole.cpu() for part in torch.split(torch.stack(images), config.batch)])
         alike = mean_cosine(whole)
         if alike > config.collapsed:
             log.warning("collapse: all images look alike to the backbone (mean cosine %.3f)", alike)
         found = correspondence_accuracy(describe, images, patch, strength=config.warp, light=config.light)
-        return {
-            "score": found, "rank": effective_rank(whole), "cosine": alike, "entropy": nearest_entropy(whole),
-        }  # fmt: skip
+        figures = {"score": found, "rank": effective_rank(whole), "cosine": alike, "entropy": nearest_entropy(whole)}
+        return figures | self._neighbours(describe, patch)
 
-    def _squares(self, patch: int) -> list[Tensor]:
-        if not self._images:
-            size = max(1, self._config.size // patch) * patch
-            read = [self._source.read_or_next(number) for number in self._numbers]
-            self._images = [image for batch in squares(read, size, self._config.batch) for image in batch]
-        return self._images
+    def _neighbours(self, describe: Describe, patch: int) -> dict[str, float]:
+        """Share of the images with a class whose neighbours say it, where there are any."""
+        if not self._classed:
+            return {}
+        found = self.classed(describe, patch)
+        return {"knn": leave_one_out_accuracy(found.vectors, found.labels)}
+
+    def classed(self, describe: Describe, patch: int) -> Classed:
+        """The images that have a class as a description says them; damaged ones are passed over.
+
+        Raises:
+            ImageError: fewer than two can be read.
+        """
+        vectors, labels, names = list[Tensor](), list[int](), list[str]()
+        for first in range(0, len(self._classed), self._config.batch):
+            part = self._classed[first : first + self._config.batch]
+            read = [(self._source.read_or_none(number), number, group) for number, group in part]
+            there = [image for image, _, _ in read if image is not None]
+            vectors += [describe(images).whole.cpu() for images in squares(there, self._side(patch), len(there) or 1)]
+            labels += [group for image, _, group in read if image is not None]
+            names += [self._source.names[number] for image, number, _ in read if image is not None]
+        if len(labels) < 2:
+            raise ImageError(f"probes.groups: of {len(self._classed)} images with a class {len(labels)} can be read")
+        return Classed(torch.cat(vectors), torch.tensor(labels), names)
+
+    def _side(self, patch: int) -> int:
+        return max(1, self._config.size // patch) * patch
+
+    def images_at(self, patch: int) -> list[Tensor]:
+        """The images, (3, S, S) RGB in [0, 1] each, with a side that is a multiple of the patch."""
+        side = self._side(patch)
+        if side not in self._images:
+            shown = self._numbers[: self._config.images]
+            read = [self._source.read_or_next(number, self._numbers) for number in shown]
+            self._images[side] = [image for batch in squares(read, side, self._config.batch) for image in batch]
+        return self._images[side]
+
+
+def _classed(config: ProbeConfig, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Numbers of the images that are classified, by their names, and their classes.
+
+    Raises:
+        ConfigError: there are not two classes.
+    """
+    known = open_groups(config.groups)
+    groups = ((number, known.of(name)) for number, name in enumerate(names))
+    classed = [(number, group) for number, group in groups if group is not None]
+    if len({group for _, group in classed}) < 2:
+        raise ConfigError(
+            f"probes.groups={config.groups}: images of {len(classed)} names have a class; two classes are needed"
+        )
+    return _evenly(classed, config.classed)
+
+
+def _evenly(classed: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
+    """At most so many, evenly spaced; the first of each class is among them if that many are allowed."""
+    if len(classed) <= most:
+        return classed
+    firsts = sorted({group: at for at, (_, group) in reversed(list(enumerate(classed)))}.values())[:most]
+    rest, room = sorted(set(range(len(classed))) - set(firsts)), most - len(firsts)
+    chosen = [rest[place * len(rest) // room] for place in range(room)]
+    return [classed[at] for at in sorted([*firsts, *chosen])]

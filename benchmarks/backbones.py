@@ -1,0 +1,253 @@
+"""What backbones are worth, side by side: probes on images, and poses of pairs by their tokens alone.
+
+    python -m benchmarks.backbones default runs/distill/cpu_student/slamfeat-vitt14.safetensors \\
+        --images ../shared/data/unlabelled/imagenet_sample1000_256 --groups imagenet_groups \\
+        --data ../shared/data --out benchmarks/results/backbones
+
+Beside the backbones named stand raw pixels, and the last backbone's architecture with weights nobody trained. The
+linear layer learns on half of the images with a class, by a hash of their names, and is asked for the other half. With
+--data, poses of the train split's pairs (configs/bench/train_split.yaml) are found from tokens alone, without local
+descriptors. Times are of one image of 224 x 224 in torch, float32, one thread, all in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from slamfeat.backbones import Backbone
+from slamfeat.backbones.checkpoints import read_metadata
+from slamfeat.backbones.load import random_backbone
+from slamfeat.backbones.own import architecture_in
+from slamfeat.backbones.registry import find_entry
+from slamfeat.bench.config import BenchConfig, quick, rooted
+from slamfeat.bench.figures import data_figure
+from slamfeat.bench.provenance import header, header_line
+from slamfeat.bench.run import run_tasks
+from slamfeat.config import load_config
+from slamfeat.errors import SlamfeatError
+from slamfeat.eval.report import markdown_grid
+from slamfeat.files import write_text
+from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.pretrain.probes import ProbeConfig, Probes
+from slamfeat.pretrain.probes.classes import linear_accuracy
+from slamfeat.pretrain.probes.features import Describe, by_backbone, by_pixels
+from slamfeat.pretrain.sources import open_images, photo_of, split_names
+from slamfeat.train.textures import is_held_out
+
+RECIPE = Path(__file__).parent.parent / "configs" / "bench" / "train_split.yaml"
+SIDE, REPEATS = 224, 15
+COLUMNS = {
+    "backbone": "backbone", "parameters_m": "parameters [M]", "ms": "ms", "correspondence": "same place [%]",
+    "knn": "k-NN [%]", "linear": "linear [%]", "rank": "rank", "cosine": "cosine", "auc_5": "AUC@5", "auc_20": "AUC@20",
+}  # fmt: skip
+NOTES = (
+    "Same place: patches found again in a warped and relit image to within a cell. k-NN: images whose 20 nearest "
+    "neighbours say their class, each asked of all others; linear: of the half that the layer did not learn from. "
+    "Rank: directions that class tokens use; cosine: mean between different images. AUC: of relative poses, by tokens."
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is judged.
+
+    Attributes:
+        name: shown.
+        patch: pixels.
+        describe: what the probes look at.
+        backbone: None for raw pixels.
+        weights: what a recipe calls it; empty where it has no file.
+    """
+
+    name: str
+    patch: int
+    describe: Describe
+    backbone: Backbone | None = None
+    weights: str = ""
+
+
+def candidates(names: Sequence[str]) -> list[Candidate]:
+    """Raw pixels, untrained weights of the last backbone's kind, and the backbones by their names or files."""
+    found = []
+    for weights, shown in zip(names, shown_names(names), strict=True):
+        backbone, _ = load_pretrained(weights, torch.device("cpu"))
+        found.append(Candidate(shown, backbone.patch_size, by_backbone(backbone), backbone, weights))
+    last = found[-1].backbone
+    assert last is not None
+    untrained = random_like(last, names[-1])
+    random = Candidate(f"{found[-1].name}, untrained", last.patch_size, by_backbone(untrained), untrained)
+    return [Candidate("raw pixels", last.patch_size, by_pixels(last.patch_size)), random, *found]
+
+
+def shown_names(names: Sequence[str]) -> list[str]:
+    """Names, and of files their stems, with as many of their folders as tell them apart."""
+    files = [Path(name).expanduser().resolve().with_suffix("") if is_file(name) else Path(name) for name in names]
+    parts = [file.parts for file in files]
+    shown = [part[-1] for part in parts]
+    for length in range(2, max(map(len, parts)) + 1):
+        repeated = [name for name in shown if shown.count(name) > 1]
+        shown = ["/".join(p[-length:]) if s in repeated else s for s, p in zip(shown, parts, strict=True)]
+    return shown
+
+
+def is_file(name: str) -> bool:
+    """Whether `load_pretrained` takes this for a file."""
+    path = Path(name).expanduser()
+    return name != "default" and bool(path.suffix or path.exists())
+
+
+def random_like(backbone: Backbone, weights: str) -> Backbone:
+    """The same architecture with weights nobody trained; leaves torch's generator as it is.
+
+    Args:
+        backbone: the trained one.
+        weights: where it is from, a name or a file.
+    """
+    path = Path(weights).expanduser()
+    own = architecture_in(read_metadata(path), path) if is_file(weights) else None
+    # Files may hold the first blocks only, as the shipped one does.
+    architecture = (own or find_entry(backbone.name).architecture).with_depth(backbone.depth)
+    return random_backbone(architecture, backbone.name).freeze()
+
+
+def probe(one: Candidate, probes: Probes, with_classes: bool) -> dict[str, float]:
+    """Figures of one candidate; shares in per cent."""
+    said = probes.judge(one.describe, one.patch)
+    figures = {
+        "correspondence": 100 * said["score"], "rank": said["rank"], "cosine": said["cosine"],
+    }  # fmt: skip
+    if with_classes:
+        whole, labels, asked = probes.classed(one.describe, one.patch)
+        held = torch.tensor([is_held_out(photo_of(name), 0.5) for name in asked])
+        figures["knn"] = 100 * said["knn"]
+        figures["linear"] = 100 * linear_accuracy(whole[~held], labels[~held], whole[held], labels[held])
+    return figures
+
+
+def milliseconds(found: Sequence[Candidate]) -> list[float | None]:
+    """Median of one image of each, in turn, with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    taken: list[list[float]] = [[] for _ in found]
+    image = torch.rand(1, 3, SIDE, SIDE)
+    try:
+        for repeat in range(REPEATS + 2):
+            for one, times in zip(found, taken, strict=True):
+                if one.backbone is not None:
+                    start = time.perf_counter()
+                    one.describe(image)
+                    if repeat >= 2:
+                        times.append(1e3 * (time.perf_counter() - start))
+    finally:
+        torch.set_num_threads(threads)
+    return [float(np.median(times)) if times else None for times in taken]
+
+
+def poses(
+    found: Sequence[Candidate], given: argparse.Namespace, say: Callable[[str], None]
+) -> dict[int, dict[str, Any]]:
+    """AUC of the train split's pairs by tokens alone, by the candidate's place."""
+    recipes: dict[int, str] = {}
+    for number, one in enumerate(found):
+        if one.weights:
+            path = given.work / "recipes" / f"{number}_{Path(one.weights).stem}.yaml"
+            settings = {
+                "weights": one.weights, "preset": "untrained", "frontend": {"local": "none", "matcher": {"gate": 1}},
+            }  # fmt: skip
+            write_text(path, json.dumps(settings))
+            recipes[number] = str(path)
+    config = rooted(load_config(BenchConfig, RECIPE), given.data)
+    config = replace(config, frontends=list(recipes.values()))
+    results = run_tasks(
+        ("matching",), quick(config) if given.quick else config, given.work, workers=given.jobs,
+        command=given.command, overwrite=True, say=say,
+    )  # fmt: skip
+    return {
+        number: {key: data_figure(results["matching"], "all", "pose", recipe, key) for key in ("auc_5", "auc_20")}
+        for number, recipe in recipes.items()
+    }
+
+
+def run(given: argparse.Namespace) -> None:
+    """Measure and write.
+
+    Raises:
+        ConfigError, InputError, WeightsError: what is named is missing or of no use.
+    """
+    say = Console(stderr=True, highlight=False, soft_wrap=True).print
+    found = candidates(given.backbones)
+    images = open_images([str(place) for place in given.images])
+    _, held = split_names(images, given.held_out)
+    probes = Probes(ProbeConfig(images=given.count, groups=given.groups), images, held)
+    rows: list[dict[str, Any]] = []
+    for one, ms in zip(found, milliseconds(found), strict=True):
+        size = None if one.backbone is None else sum(p.numel() for p in one.backbone.parameters()) / 1e6
+        say(f"probing {one.name}")
+        rows.append({"backbone": one.name, "parameters_m": size, "ms": ms, **probe(one, probes, bool(given.groups))})
+    if given.data:
+        of_pairs = poses(found, given, say)
+        rows = [row | of_pairs.get(number, {}) for number, row in enumerate(rows)]
+    facts = header(given.command, "1 for times, torch's for the rest") | {
+        "images": f"{len(images.names)} of {', '.join(place.name for place in given.images)}",
+        "held out": f"{min(len(held), given.count)} for same place, rank and cosine",
+    }  # fmt: skip
+    write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
+    write_text(given.out.with_suffix(".md"), markdown(facts, rows))
+
+
+def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table."""
+    used = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
+    cells = [[_cell(key, row.get(key)) for key in used] for row in rows]
+    right = [key != "backbone" for key in used]
+    table = markdown_grid([COLUMNS[key] for key in used], cells, right=right)
+    return f"# Backbones\n\n{header_line(dict(facts))}\n\n{table}\n{NOTES}\n"
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:.3f}" if key == "cosine" else f"{value:.1f}"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, and as `command` what it was."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("backbones", nargs="+", help="names or files, the one in question last")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="folders, lists, videos or shards")
+    parser.add_argument("--groups", default="", help="file with classes, see slamfeat.pretrain.probes.groups")
+    parser.add_argument("--data", type=Path, help="the shared data folder, for poses")
+    parser.add_argument("--held-out", type=float, default=0.05, help="share of the images that no backbone learnt from")
+    parser.add_argument("--count", type=int, default=64, help="of those, at most")
+    parser.add_argument("--out", type=Path, required=True, help="results without suffix")
+    parser.add_argument("--work", type=Path, default=Path("runs") / "backbones", help="recipes and predictions")
+    parser.add_argument("--jobs", type=int, default=2, help="processes for poses")
+    parser.add_argument("--quick", action="store_true", help="few pairs: not to be quoted")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return parser.parse_args(words, argparse.Namespace(command="python -m benchmarks.backbones " + shlex.join(words)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    given = parse(arguments)
+    try:
+        run(given)
+    except SlamfeatError as error:
+        sys.exit(f"error: {error}")
+    sys.stdout.write(given.out.with_suffix(".md").read_text())
+
+
+if __name__ == "__main__":
+    main()

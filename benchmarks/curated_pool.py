@@ -1,0 +1,117 @@
+"""A pool with planted duplicates and imbalance, and two halves of it to train on: a curated one and a random one.
+
+    python -m benchmarks.curated_pool ../shared/data/unlabelled/imagenet_sample1000_256 --out runs/curated_pool
+    slamfeat pretrain cpu_vitt14 data.images=[runs/curated_pool/curated.txt] --out runs/pretrain/curated
+    slamfeat pretrain cpu_vitt14 data.images=[runs/curated_pool/random.txt] --out runs/pretrain/random
+    python -m benchmarks.backbones runs/pretrain/{random,curated}/backbone.safetensors --out OUT \\
+        --images ../shared/data/unlabelled/imagenet_sample1000_256 --groups imagenet_groups
+
+As in DINOv2's ablation (arXiv 2304.07193, Table 2) at our size. One group of classes (--favoured) and one in --every
+of the other images are in the pool with nine copies each (byte for byte, resized, JPEG, cut out, brighter, darker), so
+that a random half shows them again and again. The curated half has as many images, from `slamfeat curate` with its
+default settings. Images that probes are asked for (--held-out, by a hash of their names) are in both lists as they
+are: a pretraining with the same share holds them out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.curate_duplicates import copies
+from slamfeat.config import load_config
+from slamfeat.curate import CurateConfig, CurateInputs, LocalEngine, curate, read_manifest
+from slamfeat.errors import SlamfeatError
+from slamfeat.files import write_text
+from slamfeat.image import read_image
+from slamfeat.image_files import image_files
+from slamfeat.pretrain.probes.groups import open_groups
+from slamfeat.train.textures import is_held_out, photo_name
+
+
+def plant(source: Path, folder: Path, given: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Fill `folder` with the pool; returns the names of the pool's images and the files that are held out."""
+    groups = open_groups(given.groups)
+    favoured = groups.names.index(given.favoured)
+    folder.mkdir(parents=True)
+    pool, held = list[str](), list[str]()
+    for number, file in enumerate(image_files(source).values()):
+        if is_held_out(photo_name(file), given.held_out):
+            held.append(str(file.resolve()))
+            continue
+        shutil.copyfile(file, folder / file.name)
+        pool.append(file.name)
+        if number % given.every and groups.of(file.name) != favoured:
+            continue
+        twins = [("exact", read_image(file)), *copies(read_image(file), np.random.default_rng(number))]
+        for at, (_, image) in enumerate(twins):
+            # Named as a tile (of scale 0, which no real one has) of its photograph, so that it is held out or not with
+            # it; PNG, so that only what is meant changes the pixels.
+            name = f"{photo_name(file)}_s0_{number}_{at}.png"
+            cv2.imwrite(str(folder / name), np.ascontiguousarray(image[..., ::-1]))
+            pool.append(name)
+    return pool, held
+
+
+def halves(given: argparse.Namespace, pool: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the curated half, and of as many images at random."""
+    target = len(pool) // 2
+    config = load_config(CurateConfig, None, [f"sample.target={target}", *given.settings])
+    inputs = CurateInputs(given.out / "images")
+    curate(inputs, given.out / "curation", config, LocalEngine(config.workers), say=print)
+    entries = read_manifest(given.out / "curation" / "manifest.jsonl")
+    kept = [entry["name"] for entry in entries if entry["status"] == "kept"]
+    chosen = np.random.default_rng(0).choice(len(pool), len(kept), replace=False)
+    return kept, [pool[int(number)] for number in sorted(chosen)]
+
+
+def facts(names: Sequence[str]) -> dict[str, int]:
+    """How many images, and how many different photographs."""
+    return {"images": len(names), "photographs": len({photo_name(Path(name)) for name in names})}
+
+
+def run(given: argparse.Namespace) -> None:
+    """Make the pool and the lists.
+
+    Raises:
+        ConfigError, InputError: the images or settings are of no use.
+    """
+    planted = given.out / "pool.json"
+    if not planted.is_file():
+        shutil.rmtree(given.out / "images", ignore_errors=True)
+        write_text(planted, json.dumps(plant(given.data, given.out / "images", given)))
+    pool, held = json.loads(planted.read_text())
+    curated, random = halves(given, pool)
+    for name, chosen in (("curated", curated), ("random", random)):
+        lines = [*(str((given.out / "images" / one).resolve()) for one in chosen), *held]
+        write_text(given.out / f"{name}.txt", "\n".join(lines) + "\n")
+    made = {"pool": facts(pool), "curated": facts(curated), "random": facts(random), "held out": len(held)}
+    write_text(given.out / "halves.json", json.dumps(made, indent=1) + "\n")
+    print(json.dumps(made))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="a folder of images, no two of them alike")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="as of slamfeat curate")
+    parser.add_argument("--groups", default="imagenet_groups", help="see slamfeat.pretrain.probes.groups")
+    parser.add_argument("--favoured", default="canine", help="group whose images are copied")
+    parser.add_argument("--every", type=int, default=12, help="of the others, one in so many is copied")
+    parser.add_argument("--held-out", type=float, default=0.05)
+    parser.add_argument("--out", type=Path, required=True, help="folder of pool and lists")
+    try:
+        run(parser.parse_intermixed_args(arguments))
+    except SlamfeatError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

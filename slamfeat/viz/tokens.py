@@ -1,0 +1,51 @@
+"""Picture of what backbones see in some images: their patches' main directions as colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slamfeat.viz.figure import fit_inches, saved_figure
+
+
+def token_colors(tokens: Tensor) -> NDArray[np.float64]:
+    """The three main directions of an image's tokens (C, h, w) as colours, (h, w, 3) in [0, 1]."""
+    rows = tokens.detach().float().cpu().flatten(1).t()
+    centred = rows - rows.mean(0)
+    # The random start of torch's pca_lowrank would colour the same image differently each time.
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    projected = centred @ _signed(directions[:3]).t()
+    low, high = projected.quantile(0.01, 0), projected.quantile(0.99, 0)
+    colors = ((projected - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
+    return np.asarray(colors.reshape(*tokens.shape[1:], 3), dtype=np.float64)
+
+
+def plot_tokens(images: Sequence[Tensor], tokens: Mapping[str, Sequence[Tensor]], path: str | Path) -> None:
+    """Draw images in the first row, and below them what each backbone sees in them, in colours of its own.
+
+    Args:
+        images: (3, S, S) RGB in [0, 1] each, of one size.
+        tokens: by the name that is written beside the row; (C, h, w) an image.
+        path: picture to write.
+    """
+    with saved_figure(path, fit_inches(len(images), 1 + len(tokens))) as figure:
+        rows = figure.subplots(1 + len(tokens), len(images), squeeze=False)
+        for axes in rows.flat:
+            axes.set(xticks=[], yticks=[], frame_on=False)
+        for axes, image in zip(rows[0], images, strict=True):
+            axes.imshow(image.permute(1, 2, 0).numpy())
+        for row, (name, seen) in zip(rows[1:], tokens.items(), strict=True):
+            row[0].set_ylabel(name, fontsize=10)
+            for axes, grid in zip(row, seen, strict=True):
+                axes.imshow(token_colors(grid), interpolation="nearest")
+
+
+def _signed(directions: Tensor) -> Tensor:
+    """Each direction with its largest entry positive: a singular vector's sign is arbitrary."""
+    largest = directions.abs().argmax(1, keepdim=True)
+    return directions * directions.gather(1, largest).sign()
