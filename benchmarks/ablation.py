@@ -25,11 +25,12 @@ from rich.console import Console
 from benchmarks.ablation_heads import write_heads
 from benchmarks.ablation_rows import GROUPS, Row, all_rows, recipes_of
 from benchmarks.ablation_table import markdown, rows_with_figures
+from benchmarks.command import run_and_show
 from slamfeat.bench.config import BenchConfig, quick, rooted
 from slamfeat.bench.provenance import header
 from slamfeat.bench.run import Results, run_tasks
 from slamfeat.config import load_config
-from slamfeat.errors import ConfigError, SlamfeatError
+from slamfeat.errors import ConfigError
 from slamfeat.files import write_text
 
 RECIPE = Path(__file__).parent.parent / "configs" / "bench" / "train_split.yaml"
@@ -121,12 +122,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    given = parse(arguments)
-    try:
-        run(given)
-    except SlamfeatError as error:
-        sys.exit(f"error: {error}")
-    sys.stdout.write(given.out.with_suffix(".md").read_text())
+    run_and_show(run, parse(arguments))
 
 
 if __name__ == "__main__":

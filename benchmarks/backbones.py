@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from benchmarks.command import run_and_show
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.checkpoints import read_metadata
 from slamfeat.backbones.load import random_backbone
@@ -36,7 +37,6 @@ from slamfeat.bench.figures import data_figure
 from slamfeat.bench.provenance import header, header_line
 from slamfeat.bench.run import run_tasks
 from slamfeat.config import load_config
-from slamfeat.errors import SlamfeatError
 from slamfeat.eval.report import markdown_grid
 from slamfeat.files import write_text
 from slamfeat.frontend.pretrained import load_pretrained
@@ -241,12 +241,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    given = parse(arguments)
-    try:
-        run(given)
-    except SlamfeatError as error:
-        sys.exit(f"error: {error}")
-    sys.stdout.write(given.out.with_suffix(".md").read_text())
+    run_and_show(run, parse(arguments))
 
 
 if __name__ == "__main__":

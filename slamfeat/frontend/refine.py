@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from slamfeat.errors import ConfigError
+from slamfeat.frontend.refine_images import even_contrast, of_one_size, shrunk, shrunk_shape
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -27,8 +28,6 @@ _LEAST_FOR_WARP = 12
 _MOST_SHRINK = 4
 _COARSE_PX, _FINE_PX = 12.0, 6.0
 _NEIGHBOURS = 7
-_SHRINK, _CONTRAST_WINDOW = 4, (7, 7)  # the window is of shrunk pixels
-_NOISE_LEVEL = 4.0  # grey levels: keeps the noise of flat regions from being blown up to texture
 
 
 @dataclass
@@ -99,7 +98,7 @@ def refine_points(
     if config.method == "none" or len(points0) == 0:
         ones = torch.ones(len(points0), device=points0.device)
         return points1, ones, ones.bool() if known is None else known
-    image0, image1 = _of_one_size(*(_shrunk(gray.cpu().numpy(), config.shrink) for gray in (gray0, gray1)))
+    image0, image1 = of_one_size(*(shrunk(gray.cpu().numpy(), config.shrink) for gray in (gray0, gray1)))
     images = (even_contrast(image0) if config.normalize else image0), image1
     start, coarse = (_scaled(points.detach().cpu().numpy(), 1 / config.shrink) for points in (points0, points1))
     given = np.ones(len(start), dtype=bool) if known is None else known.cpu().numpy()
@@ -108,7 +107,7 @@ def refine_points(
         if attempt.kept.sum() < _LEAST_FOR_WARP or attempt.kept.all():
             break
         attempt = _again(images, start, attempt, config)
-    kept = attempt.kept & _inside(attempt.found, _shrunk_shape(gray1, config.shrink))
+    kept = attempt.kept & _inside(attempt.found, shrunk_shape(gray1, config.shrink))
     if config.max_shift > 0:
         shift = np.linalg.norm(attempt.found - coarse, axis=1) * config.shrink
         kept = kept & (~given | (shift < config.max_shift))
@@ -123,39 +122,6 @@ def refine_points(
 def _scaled(points: NDArray[Any], scale: float) -> Floats:
     """Pixels (M, 2) in an image that was resized by `scale`."""
     return np.asarray((points + 0.5) * scale - 0.5, dtype=np.float32)
-
-
-def _shrunk(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """The image with every `factor` x `factor` pixels averaged; what is left over at the right and below is cut off."""
-    import cv2
-
-    if factor == 1:
-        return image
-    height, width = image.shape[0] // factor * factor, image.shape[1] // factor * factor
-    size = (width // factor, height // factor)
-    return np.asarray(cv2.resize(image[:height, :width], size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _shrunk_shape(gray: Tensor, factor: int) -> tuple[int, ...]:
-    return tuple(side // factor for side in gray.shape)
-
-
-def _of_one_size(*images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
-    """The images, of different sizes continued to the right and below: Lucas-Kanade takes two of one size."""
-    import cv2
-
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    return tuple(
-        image
-        if image.shape == (height, width)
-        else np.asarray(
-            cv2.copyMakeBorder(
-                image, 0, height - image.shape[0], 0, width - image.shape[1], borderType=cv2.BORDER_REPLICATE
-            ),
-            dtype=np.uint8,
-        )
-        for image in images
-    )
 
 
 @dataclass(frozen=True)
@@ -208,27 +174,6 @@ def _again(images: _Images, start: Floats, before: _Attempt, config: RefineConfi
     moved = np.median((flat - start[kept])[nearest], axis=1)
     guess = _map(warp, (start[lost] + moved).astype(np.float32))
     return before.with_part(lost, _attempt(images, start[lost], guess, warp, config))
-
-
-def even_contrast(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grey image (H, W) with local mean 128 and local standard deviation 40, over windows of about 30 pixels.
-
-    Mean and deviation are smooth, so they are computed at a quarter of the size.
-    """
-    import cv2
-
-    height, width = image.shape
-    wide = image.astype(np.float32)
-    size = (max(1, width // _SHRINK), max(1, height // _SHRINK))
-    mean, square = (
-        cv2.blur(cv2.resize(values, size, interpolation=cv2.INTER_AREA), _CONTRAST_WINDOW)
-        for values in (wide, cv2.multiply(wide, wide))
-    )
-    gain = 40.0 / np.sqrt(np.maximum(square - mean * mean, 0.0) + _NOISE_LEVEL**2)
-    gains, offsets = (
-        cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR) for values in (gain, 128.0 - mean * gain)
-    )
-    return np.asarray(cv2.add(cv2.multiply(wide, gains), offsets, dtype=cv2.CV_8U), dtype=np.uint8)
 
 
 def plane_warp(points0: Floats, points1: Floats, error_px: float) -> Doubles:

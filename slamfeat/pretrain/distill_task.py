@@ -104,8 +104,8 @@ class DistillTask:
         samples = self.sample(ranks)
         for one in samples:
             one.cls, one.patch = sum_over_ranks(one.cls), sum_over_ranks(one.patch)
-        scales = zip(self.module.patch_scales, self.module.cls_scales, strict=True)
-        for one, (of_patches, of_classes) in zip(samples, scales, strict=False):  # the last may be the prototypes'
+        of_maps = samples[: len(self.module.patch_scales)]  # one more is the prototypes'
+        for one, of_patches, of_classes in zip(of_maps, self.module.patch_scales, self.module.cls_scales, strict=True):
             _scale(of_patches).measure(one.rows(one.patch))
             _scale(of_classes).measure(one.rows(one.cls))
         last = samples[-1]

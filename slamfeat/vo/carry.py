@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from slamfeat.frontend.matcher import smooth_displacements
-from slamfeat.frontend.refine import RefineConfig, even_contrast, refine_points
+from slamfeat.frontend.refine import RefineConfig, refine_points
+from slamfeat.frontend.refine_images import even_contrast
 from slamfeat.types import Features
 from slamfeat.vo.keyframe import Correspondences
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.selector import SelectorConfig, parabola_offset, part_side, saliency_map, select_keypoints
+from slamfeat.frontend.selector import SelectorConfig, part_side, saliency_map, select_keypoints
+from slamfeat.frontend.subpixel import parabola_offset
 from slamfeat.image import fit_to_patch, to_gray
 
 CELL = 14

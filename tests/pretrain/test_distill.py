@@ -65,7 +65,7 @@ def test_a_sample_holds_copies_of_what_it_keeps() -> None:
     torch.testing.assert_close(sample.rows(sample.cls)[4:], row[:, 0])
 
 
-def test_processes_share_out_what_is_measured() -> None:
+def test_processes_share_out_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each looks at its part of the images, in batches of its size and without local crops; together at all."""
     recipe = small_distillation("prototypes.images=22", "crops.local_count=2")
     task = make_task(recipe, *open_data(recipe.data))
@@ -78,7 +78,7 @@ def test_processes_share_out_what_is_measured() -> None:
         assert "local" not in made
         return made
 
-    task._cut = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(task, "_cut", counted)
     whole = task.sample(ALONE)
     assert seen == [4] * 5 + [2]
     seen.clear()

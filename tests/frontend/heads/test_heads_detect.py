@@ -16,7 +16,8 @@ from slamfeat.frontend.heads.bundle import load_heads
 from slamfeat.frontend.heads.describe import view_fine
 from slamfeat.frontend.heads.detect import select_seen
 from slamfeat.frontend.matcher import MatcherConfig
-from slamfeat.frontend.selector import SelectorConfig, select_keypoints, soft_offset, textured
+from slamfeat.frontend.selector import SelectorConfig, select_keypoints, textured
+from slamfeat.frontend.subpixel import soft_offset
 
 FREE = SelectorConfig(
     saliency="fine", aligned=False, nms_radius=2, coverage=0, border=2, threshold=0.0, floor=1e-6
