@@ -12,14 +12,13 @@ from slamfeat.frontend.descriptor import tokens_at
 from slamfeat.frontend.heads.adaptive import Effort, adaptive_scores
 from slamfeat.frontend.heads.assignment import mutual_matches
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
-from slamfeat.frontend.heads.patches import local_affines
+from slamfeat.frontend.heads.patches import guess_from_neighbours, local_affines
 from slamfeat.frontend.heads.refiner import PatchRefiner
 from slamfeat.frontend.matcher import MatcherConfig
 from slamfeat.frontend.refine import RefineConfig
 from slamfeat.types import Features
 
 _LEAST_NEIGHBOURS = 8
-_FILL_NEIGHBOURS = 7
 _COARSE_PX = 2.0  # deviation of a match that stays where the matcher put it
 
 
@@ -117,7 +116,7 @@ def refine_learned(
     found = first
     if config.fill and int(first.kept.sum()) >= _LEAST_NEIGHBOURS and not bool(first.kept.all()):
         lost = ~first.kept
-        guess, affine = _from_neighbours(points0, first.points1, first.kept, lost)
+        guess, affine = guess_from_neighbours(points0, first.points1, first.kept, lost)
         found = first.with_part(lost, _pass(images, points0[lost], guess, affine, refiner, least))
     if config.keep:
         stay = known & ~found.kept & _inside(points1, gray1)
@@ -139,17 +138,6 @@ def _coarse(points1: Tensor, confidence: Tensor) -> RefinedMatches:
     covariance = _COARSE_PX**2 * torch.eye(2, dtype=points1.dtype, device=points1.device)
     kept = torch.ones_like(confidence, dtype=torch.bool)
     return RefinedMatches(points1, confidence, kept, covariance.expand(len(points1), 2, 2))
-
-
-def _from_neighbours(points0: Tensor, points1: Tensor, kept: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
-    """Where lost points should be by their kept neighbours (N, 2), and the local affine there (N, 2, 2)."""
-    start, end = points0[kept], points1[kept]
-    affines = local_affines(start, end)
-    count = min(_FILL_NEIGHBOURS, len(start))
-    nearest = torch.cdist(points0[lost], start).topk(count, largest=False).indices
-    offsets = points0[lost][:, None] - start[nearest]
-    guesses = end[nearest] + (affines[nearest] @ offsets[..., None])[..., 0]
-    return guesses.median(1).values, affines[nearest[:, 0]]
 
 
 def _inside(points: Tensor, gray: Tensor) -> Tensor:

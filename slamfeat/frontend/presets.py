@@ -23,10 +23,14 @@ def _detector() -> SelectorConfig:
 
 
 def _accurate() -> FrontendConfig:
-    """The full heads: ALIKED's keypoints and features, a LightGlue of nine layers, refined by Lucas-Kanade."""
+    """The full heads: ALIKED's keypoints and features, a LightGlue of nine layers, refined by Lucas-Kanade.
+
+    What Lucas-Kanade loses is aligned match by match.
+    """
     return FrontendConfig(
-        heads="full", selector=_detector(), matcher=MatcherConfig(method="attention"), refine=RefineConfig(keep=True)
-    )
+        heads="full", selector=_detector(), matcher=MatcherConfig(method="attention"),
+        refine=RefineConfig(align=True, min_correlation=0.7, keep=True),
+    )  # fmt: skip
 
 
 def _balanced() -> FrontendConfig:

@@ -3,7 +3,8 @@
 Lucas-Kanade follows shifts but neither roll nor zoom, so the second image is first seen through the plane-to-plane
 map that most coarse matches agree on. Every match is tracked forward and back; it survives when it comes home and the
 two patches look alike (zero-mean normalised cross-correlation, which does not care about gain and offset of the
-exposure). Lost points are tried again from where their neighbours went.
+exposure). Lost points are tried again from where their neighbours went. What is lost for good, because no one plane is
+right for the whole scene, can be aligned match by match (`slamfeat.frontend.align_lost`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,21 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from slamfeat.errors import ConfigError
+from slamfeat.frontend.align_lost import AlignLimits, align_lost
+from slamfeat.frontend.attempt import Attempt
+from slamfeat.frontend.plane_warp import (
+    LEAST_FOR_WARP,
+    Doubles,
+    Floats,
+    inverse_warp,
+    map_points,
+    plane_warp,
+    undo_warp,
+)
 from slamfeat.frontend.refine_images import even_contrast, of_one_size, shrunk, shrunk_shape
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 RefineMethod = Literal["none", "lk", "learned"]
 _Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-_LEAST_FOR_WARP = 12
 _MOST_SHRINK = 4
 _COARSE_PX, _FINE_PX = 12.0, 6.0
 _NEIGHBOURS = 7
@@ -44,11 +53,13 @@ class RefineConfig:
             its grey value, which a change of exposure or light breaks.
         passes: how often points are tried, from the second time on those that were lost, from where their neighbours
             went.
-        fill: from the second pass on, also look for keypoints that have no match.
+        fill: from the second pass on, and where matches are aligned, also look for keypoints that have no match.
         max_shift: "lk" only: a match that moves further than this from its coarse position is lost; pixels of the
             original image, 0 for no limit.
         max_return: largest distance between a point and itself tracked forward and back; pixels of the shrunk image.
         min_correlation: least correlation of the two patches, -1..1.
+        align: "lk" only: seek what Lucas-Kanade lost match by match, each patch seen through the affine map by which
+            its surroundings moved: for scenes of much depth and views from nearer. Costs a few times Lucas-Kanade.
         min_confidence: "learned" only: least probability that a refined match is right.
         keep: a coarse match that is lost, or not refined with `min_confidence`, keeps its coarse place (for the learned
             refiner with a deviation of 2 px) instead of being dropped. Where it is found again from its neighbours,
@@ -66,6 +77,7 @@ class RefineConfig:
     max_shift: float = 0.0
     max_return: float = 1.0
     min_correlation: float = 0.6
+    align: bool = False
     min_confidence: float = 0.5
     keep: bool = False
     covariances: bool = True
@@ -104,10 +116,14 @@ def refine_points(
     given = np.ones(len(start), dtype=bool) if known is None else known.cpu().numpy()
     attempt = _first(images, start, coarse, given, config)
     for _ in range(config.passes - 1):
-        if attempt.kept.sum() < _LEAST_FOR_WARP or attempt.kept.all():
+        if attempt.kept.sum() < LEAST_FOR_WARP or attempt.kept.all():
             break
         attempt = _again(images, start, attempt, config)
-    kept = attempt.kept & _inside(attempt.found, shrunk_shape(gray1, config.shrink))
+    shape = shrunk_shape(gray1, config.shrink)
+    if config.align:
+        limits = AlignLimits(config.window, config.min_correlation, config.max_return)
+        attempt = align_lost((image0, image1), start, coarse, given, attempt, limits)
+    kept = attempt.kept & _inside(attempt.found, shape)
     if config.max_shift > 0:
         shift = np.linalg.norm(attempt.found - coarse, axis=1) * config.shrink
         kept = kept & (~given | (shift < config.max_shift))
@@ -124,40 +140,25 @@ def _scaled(points: NDArray[Any], scale: float) -> Floats:
     return np.asarray((points + 0.5) * scale - 0.5, dtype=np.float32)
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """Where the points were found in the second image (M, 2), correlation (M,), kept (M,)."""
-
-    found: Floats
-    correlation: Floats
-    kept: NDArray[np.bool_]
-
-    def with_part(self, chosen: NDArray[np.bool_], part: _Attempt) -> _Attempt:
-        """The same with the chosen (M,) points' outcome replaced."""
-        found, correlation, kept = self.found.copy(), self.correlation.copy(), self.kept.copy()
-        found[chosen], correlation[chosen], kept[chosen] = part.found, part.correlation, part.kept
-        return _Attempt(found, correlation, kept)
-
-
-def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, config: RefineConfig) -> _Attempt:
+def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, config: RefineConfig) -> Attempt:
     """Track from `guess`, with the second image seen through `warp`; the first has even contrast already."""
-    image0, image1 = images[0], _undo(images[1], warp, images[0].shape)
+    image0, image1 = images[0], undo_warp(images[1], warp, images[0].shape)
     if config.normalize:  # after the warp, so that both windows cover the same part of the scene
         image1 = even_contrast(image1)
-    found, kept = _track(image0, image1, start, _map(_inverse(warp), guess), config)
+    found, kept = _track(image0, image1, start, map_points(inverse_warp(warp), guess), config)
     correlation = patch_correlation(image0, image1, start, found, config.window)
-    back = _map(warp, found)
+    back = map_points(warp, found)
     kept &= _inside(back, images[1].shape) & (correlation >= config.min_correlation)
     chosen = kept.nonzero()[0]  # the way home is the dearer the more points are lost on it
     if len(chosen):
         home, returned = _track(image1, image0, found[chosen], start[chosen], config)
         kept[chosen] = returned & (np.linalg.norm(home - start[chosen], axis=1) < config.max_return)
-    return _Attempt(back, correlation, kept)
+    return Attempt(back, correlation, kept)
 
 
-def _first(images: _Images, start: Floats, coarse: Floats, known: NDArray[np.bool_], config: RefineConfig) -> _Attempt:
+def _first(images: _Images, start: Floats, coarse: Floats, known: NDArray[np.bool_], config: RefineConfig) -> Attempt:
     """Try the known matches from where they are said to be."""
-    lost = _Attempt(coarse, np.zeros(len(start), np.float32), np.zeros(len(start), dtype=bool))
+    lost = Attempt(coarse, np.zeros(len(start), np.float32), np.zeros(len(start), dtype=bool))
     if not known.any():
         return lost
     guess = coarse[known]
@@ -165,33 +166,15 @@ def _first(images: _Images, start: Floats, coarse: Floats, known: NDArray[np.boo
     return lost.with_part(known, _attempt(images, start[known], guess, warp, config))
 
 
-def _again(images: _Images, start: Floats, before: _Attempt, config: RefineConfig) -> _Attempt:
+def _again(images: _Images, start: Floats, before: Attempt, config: RefineConfig) -> Attempt:
     """Try the points that were lost from where their found neighbours went."""
     kept, lost = before.kept, ~before.kept
     warp = plane_warp(start[kept], before.found[kept], _FINE_PX)
-    flat = _map(_inverse(warp), before.found[kept])
+    flat = map_points(inverse_warp(warp), before.found[kept])
     _, nearest = cKDTree(start[kept]).query(start[lost], k=_NEIGHBOURS)
     moved = np.median((flat - start[kept])[nearest], axis=1)
-    guess = _map(warp, (start[lost] + moved).astype(np.float32))
+    guess = map_points(warp, (start[lost] + moved).astype(np.float32))
     return before.with_part(lost, _attempt(images, start[lost], guess, warp, config))
-
-
-def plane_warp(points0: Floats, points1: Floats, error_px: float) -> Doubles:
-    """Homography (3, 3) from the first image to the second that most coarse matches agree on to within `error_px`.
-
-    The identity where too few agree, or where it would squeeze or stretch the image beyond what coarse matches can
-    vouch for.
-    """
-    import cv2
-
-    if len(points0) < _LEAST_FOR_WARP:
-        return np.eye(3)
-    warp, agreed = cv2.findHomography(points0, points1, cv2.RANSAC, error_px, maxIters=500, confidence=0.99)
-    if warp is None or agreed.sum() < max(_LEAST_FOR_WARP, 0.3 * len(points0)):
-        return np.eye(3)
-    area = np.linalg.svd(warp[:2, :2] - np.outer(warp[:2, 2], warp[2, :2]), compute_uv=False)
-    sane = area[1] > 0.25 and area[0] < 4 and np.abs(warp[2, :2]).max() < 2e-3
-    return np.asarray(warp, dtype=np.float64) if sane else np.eye(3)
 
 
 def patch_correlation(
@@ -216,25 +199,6 @@ def _patches(image: NDArray[np.uint8], points: Floats, window: int) -> Floats:
     sampled -= sampled.mean(axis=1, keepdims=True)
     length = np.sqrt(np.einsum("mp,mp->m", sampled, sampled))
     return np.asarray(sampled / np.maximum(length, 1e-3)[:, None], dtype=np.float32)
-
-
-def _undo(image: NDArray[np.uint8], warp: Doubles, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The second image as the first camera would see the plane."""
-    import cv2
-
-    if np.array_equal(warp, np.eye(3)):
-        return image
-    inverse = cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR
-    return np.asarray(cv2.warpPerspective(image, warp, (shape[1], shape[0]), flags=inverse), dtype=np.uint8)
-
-
-def _inverse(warp: Doubles) -> Doubles:
-    return np.asarray(np.linalg.inv(warp), dtype=np.float64)
-
-
-def _map(homography: Doubles, points: Floats) -> Floats:
-    homogeneous = np.column_stack([points, np.ones(len(points))]) @ homography.T
-    return (homogeneous[:, :2] / homogeneous[:, 2:]).astype(np.float32)
 
 
 def _track(

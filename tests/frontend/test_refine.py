@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from slamfeat.errors import ConfigError
-from slamfeat.frontend.refine import RefineConfig, patch_correlation, plane_warp, refine_points
+from slamfeat.frontend.plane_warp import plane_warp
+from slamfeat.frontend.refine import RefineConfig, patch_correlation, refine_points
 
 
 @pytest.fixture(scope="module")

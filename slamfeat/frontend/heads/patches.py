@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 _PRIOR_PX = 10.0  # how strongly neighbours must outweigh "no zoom, no roll": as one neighbour this far away
 _AGREES_PX = 3.0
+_VOTERS = 7  # neighbours whose median guess counts
 _TOLERANCES = (1.0, 0.5, 0.25, 0.15)  # shares of a neighbour's distance it may be off by, round by round
 
 
@@ -71,6 +72,22 @@ def local_affines(points0: Tensor, points1: Tensor, neighbours: int = 12) -> Ten
         weighted = (from0 / (1 + error.square()).square()).mT
         affine = torch.linalg.solve(weighted @ from0 + prior, weighted @ from1 + prior).mT
     return affine
+
+
+def guess_from_neighbours(points0: Tensor, points1: Tensor, kept: Tensor, lost: Tensor) -> tuple[Tensor, Tensor]:
+    """Where lost points should be by their kept neighbours (N, 2), and the local affine there (N, 2, 2).
+
+    Args:
+        points0, points1: (M, 2) matches.
+        kept, lost: (M,) bool: which are right, at least one; and which are asked for.
+    """
+    start, end = points0[kept], points1[kept]
+    affines = local_affines(start, end)
+    count = min(_VOTERS, len(start))
+    nearest = torch.cdist(points0[lost], start).topk(count, largest=False).indices
+    offsets = points0[lost][:, None] - start[nearest]
+    guesses = end[nearest] + (affines[nearest] @ offsets[..., None])[..., 0]
+    return guesses.median(1).values, affines[nearest[:, 0]]
 
 
 def _nearest(points: Tensor, count: int) -> Tensor:
