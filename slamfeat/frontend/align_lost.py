@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slamfeat.frontend.align import Floats, align_points
+from slamfeat.frontend.align import Floats, align_points, smoothed
 from slamfeat.frontend.attempt import Attempt
 from slamfeat.frontend.heads.patches import guess_from_neighbours, local_affines
 
-_Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+_Images = tuple[Floats, Floats]
 _Flags = NDArray[np.bool_]
 _LEAST_NEIGHBOURS = 8
 _REACH_PX = 6.0  # as far as a round's steps and the patch itself reach
@@ -24,30 +24,29 @@ class AlignLimits:
     """What an aligned match must keep.
 
     Attributes:
-        side: of the patches, odd; pixels.
         min_correlation: of the two patches, -1..1.
         max_return: between a point and itself found back from where it was found; pixels.
     """
 
-    side: int
     min_correlation: float
     max_return: float
 
 
 def align_lost(
-    images: _Images, start: Floats, coarse: Floats, given: _Flags, before: Attempt, limits: AlignLimits
-) -> Attempt:
+    image0: NDArray[np.uint8], image1: NDArray[np.uint8], start: Floats, coarse: Floats, given: _Flags,
+    before: Attempt, limits: AlignLimits,
+) -> Attempt:  # fmt: skip
     """Seek what `before` lost: first from its coarse place, then from where its neighbours went.
 
     Args:
-        images: grey (H, W).
+        image0, image1: grey (H, W).
         start: (M, 2) pixels of the first image.
         coarse: (M, 2) of the second, meaningful where `given`.
         given: (M,) which matches have a coarse place.
         before: what became of them so far.
         limits: see `AlignLimits`.
     """
-    attempt = before
+    attempt, images = before, (smoothed(image0), smoothed(image1))
     placed, lost = given | before.kept, given & ~before.kept
     if lost.any() and placed.sum() >= _LEAST_NEIGHBOURS:
         where = np.where(before.kept[:, None], before.found, coarse)
@@ -63,12 +62,12 @@ def align_lost(
 
 def _sought(images: _Images, start: Floats, guess: Floats, affines: Floats, limits: AlignLimits) -> Attempt:
     """Align there and back."""
-    there = align_points(*images, start, guess, affines, limits.side)
+    there = align_points(*images, start, guess, affines)
     kept = (there.correlation >= limits.min_correlation) & _near(there.points, guess, _REACH_PX)
     kept &= np.linalg.det(there.affines) > _LEAST_AREA
     chosen = kept.nonzero()[0]  # the way home is spared what is lost already
     back = np.linalg.inv(there.affines[chosen])
-    home = align_points(*images[::-1], there.points[chosen], start[chosen], back, limits.side)
+    home = align_points(*images[::-1], there.points[chosen], start[chosen], back)
     kept[chosen] = _near(home.points, start[chosen], limits.max_return)
     return Attempt(there.points, np.clip(there.correlation, -1, 1), kept)
 

@@ -22,22 +22,21 @@ def _detector() -> SelectorConfig:
     return SelectorConfig(saliency="fine", aligned=False, nms_radius=2, coverage=0, threshold=0.0, floor=1e-5)
 
 
-def _accurate() -> FrontendConfig:
-    """The full heads: ALIKED's keypoints and features, a LightGlue of nine layers, refined by Lucas-Kanade.
+def _refined() -> RefineConfig:
+    """By Lucas-Kanade; what that loses is aligned match by match, or else stays where the matcher put it."""
+    return RefineConfig(align=True, keep=True)
 
-    What Lucas-Kanade loses is aligned match by match.
-    """
+
+def _accurate() -> FrontendConfig:
+    """The full heads: ALIKED's keypoints and features, a LightGlue of nine layers, refined."""
     return FrontendConfig(
-        heads="full", selector=_detector(), matcher=MatcherConfig(method="attention"),
-        refine=RefineConfig(align=True, min_correlation=0.7, keep=True),
-    )  # fmt: skip
+        heads="full", selector=_detector(), matcher=MatcherConfig(method="attention"), refine=_refined()
+    )
 
 
 def _balanced() -> FrontendConfig:
-    """The light heads: XFeat's features and half of LighterGlue's layers, refined by Lucas-Kanade."""
-    return FrontendConfig(
-        heads="light", matcher=MatcherConfig(method="attention", layers=3), refine=RefineConfig(keep=True)
-    )
+    """The light heads: XFeat's features and half of LighterGlue's layers, refined."""
+    return FrontendConfig(heads="light", matcher=MatcherConfig(method="attention", layers=3), refine=_refined())
 
 
 def _fast() -> FrontendConfig:

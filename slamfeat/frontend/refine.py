@@ -59,7 +59,7 @@ class RefineConfig:
         max_return: largest distance between a point and itself tracked forward and back; pixels of the shrunk image.
         min_correlation: least correlation of the two patches, -1..1.
         align: "lk" only: seek what Lucas-Kanade lost match by match, each patch seen through the affine map by which
-            its surroundings moved: for scenes of much depth and views from nearer. Costs a few times Lucas-Kanade.
+            its surroundings moved: for scenes of much depth and views from nearer. Costs about as much again.
         min_confidence: "learned" only: least probability that a refined match is right.
         keep: a coarse match that is lost, or not refined with `min_confidence`, keeps its coarse place (for the learned
             refiner with a deviation of 2 px) instead of being dropped. Where it is found again from its neighbours,
@@ -121,8 +121,8 @@ def refine_points(
         attempt = _again(images, start, attempt, config)
     shape = shrunk_shape(gray1, config.shrink)
     if config.align:
-        limits = AlignLimits(config.window, config.min_correlation, config.max_return)
-        attempt = align_lost((image0, image1), start, coarse, given, attempt, limits)
+        limits = AlignLimits(config.min_correlation, config.max_return)
+        attempt = align_lost(image0, image1, start, coarse, given, attempt, limits)
     kept = attempt.kept & _inside(attempt.found, shape)
     if config.max_shift > 0:
         shift = np.linalg.norm(attempt.found - coarse, axis=1) * config.shrink
