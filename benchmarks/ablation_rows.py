@@ -98,6 +98,8 @@ GROUPS: tuple[Group, ...] = (
         "learned, poses know no covariances": "refine.covariances=false",
         "Lucas-Kanade": "refine.method=lk",
         "Lucas-Kanade, lost matches keep their place": "refine.method=lk refine.keep=true",
+        "Lucas-Kanade, lost matches aligned": "refine.method=lk refine.align=true",
+        "Lucas-Kanade, lost matches aligned or kept": "refine.method=lk refine.align=true refine.keep=true",
         "none": "refine.method=none",
     }),
     Group("Depth of the matcher", LEARNED, {

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slamfeat.frontend.align import Floats, align_points, smoothed
+from slamfeat.frontend.align import Smooth, align_points
 from slamfeat.frontend.attempt import Attempt
 from slamfeat.frontend.heads.patches import guess_from_neighbours, local_affines
+from slamfeat.frontend.plane_warp import Floats, inside
 
-_Images = tuple[Floats, Floats]
+_Images = tuple[Smooth, Smooth]
 _Flags = NDArray[np.bool_]
 _LEAST_NEIGHBOURS = 8
-_REACH_PX = 6.0  # as far as a round's steps and the patch itself reach
+_REACH_PX = 6.0  # further from its guess than this a patch has found something else
 _LEAST_AREA = 0.01  # of what it was: a map that folds or crushes its patch comes of wrong neighbours
 
 
@@ -26,17 +27,19 @@ class AlignLimits:
     Attributes:
         min_correlation: of the two patches, -1..1.
         max_return: between a point and itself found back from where it was found; pixels.
+        shape: (H, W) of the second image, within which matches must lie.
     """
 
     min_correlation: float
     max_return: float
+    shape: tuple[int, ...]
 
 
 def align_lost(
     image0: NDArray[np.uint8], image1: NDArray[np.uint8], start: Floats, coarse: Floats, given: _Flags,
     before: Attempt, limits: AlignLimits,
 ) -> Attempt:  # fmt: skip
-    """Seek what `before` lost: first from its coarse place, then from where its neighbours went.
+    """Seek what `before` lost: from its coarse place where it has one, then from where its neighbours went.
 
     Args:
         image0, image1: grey (H, W).
@@ -46,9 +49,12 @@ def align_lost(
         before: what became of them so far.
         limits: see `AlignLimits`.
     """
-    attempt, images = before, (smoothed(image0), smoothed(image1))
-    placed, lost = given | before.kept, given & ~before.kept
-    if lost.any() and placed.sum() >= _LEAST_NEIGHBOURS:
+    attempt, placed = before, given | before.kept
+    if before.kept.all() or placed.sum() < _LEAST_NEIGHBOURS:
+        return before
+    images = Smooth.of(image0), Smooth.of(image1)
+    lost = given & ~before.kept
+    if lost.any():
         where = np.where(before.kept[:, None], before.found, coarse)
         affines = local_affines(torch.from_numpy(start[placed]), torch.from_numpy(where[placed])).numpy()[lost[placed]]
         attempt = attempt.with_part(lost, _sought(images, start[lost], coarse[lost], affines, limits))
@@ -64,7 +70,7 @@ def _sought(images: _Images, start: Floats, guess: Floats, affines: Floats, limi
     """Align there and back."""
     there = align_points(*images, start, guess, affines)
     kept = (there.correlation >= limits.min_correlation) & _near(there.points, guess, _REACH_PX)
-    kept &= np.linalg.det(there.affines) > _LEAST_AREA
+    kept &= (np.linalg.det(there.affines) > _LEAST_AREA) & inside(there.points, limits.shape)
     chosen = kept.nonzero()[0]  # the way home is spared what is lost already
     back = np.linalg.inv(there.affines[chosen])
     home = align_points(*images[::-1], there.points[chosen], start[chosen], back)

@@ -48,3 +48,8 @@ def map_points(homography: Doubles, points: Floats) -> Floats:
     """Where a homography (3, 3) moves points (M, 2)."""
     homogeneous = np.column_stack([points, np.ones(len(points))]) @ homography.T
     return (homogeneous[:, :2] / homogeneous[:, 2:]).astype(np.float32)
+
+
+def inside(points: Floats, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which points (M, 2) lie within an image of `shape` (H, W)."""
+    return np.asarray(((points >= 0) & (points <= (shape[1] - 1, shape[0] - 1))).all(1), dtype=np.bool_)

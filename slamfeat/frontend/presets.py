@@ -24,7 +24,7 @@ def _detector() -> SelectorConfig:
 
 def _refined() -> RefineConfig:
     """By Lucas-Kanade; what that loses is aligned match by match, or else stays where the matcher put it."""
-    return RefineConfig(align=True, keep=True)
+    return RefineConfig(align=True, min_correlation=0.7, keep=True)
 
 
 def _accurate() -> FrontendConfig:

@@ -9,7 +9,7 @@ right for the whole scene, can be aligned match by match (`slamfeat.frontend.ali
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,6 +25,7 @@ from slamfeat.frontend.plane_warp import (
     LEAST_FOR_WARP,
     Doubles,
     Floats,
+    inside,
     inverse_warp,
     map_points,
     plane_warp,
@@ -59,7 +60,9 @@ class RefineConfig:
         max_return: largest distance between a point and itself tracked forward and back; pixels of the shrunk image.
         min_correlation: least correlation of the two patches, -1..1.
         align: "lk" only: seek what Lucas-Kanade lost match by match, each patch seen through the affine map by which
-            its surroundings moved: for scenes of much depth and views from nearer. Costs about as much again.
+            its surroundings moved: for scenes of much depth and views from nearer. The patches are of 26 pixels of the
+            shrunk image whatever `window`, and their correlations are weighted to the middle. Costs about as much as
+            Lucas-Kanade.
         min_confidence: "learned" only: least probability that a refined match is right.
         keep: a coarse match that is lost, or not refined with `min_confidence`, keeps its coarse place (for the learned
             refiner with a deviation of 2 px) instead of being dropped. Where it is found again from its neighbours,
@@ -120,10 +123,11 @@ def refine_points(
             break
         attempt = _again(images, start, attempt, config)
     shape = shrunk_shape(gray1, config.shrink)
+    attempt = replace(attempt, kept=attempt.kept & inside(attempt.found, shape))
     if config.align:
-        limits = AlignLimits(config.min_correlation, config.max_return)
+        limits = AlignLimits(config.min_correlation, config.max_return, shape)
         attempt = align_lost(image0, image1, start, coarse, given, attempt, limits)
-    kept = attempt.kept & _inside(attempt.found, shape)
+    kept = attempt.kept
     if config.max_shift > 0:
         shift = np.linalg.norm(attempt.found - coarse, axis=1) * config.shrink
         kept = kept & (~given | (shift < config.max_shift))
@@ -148,7 +152,7 @@ def _attempt(images: _Images, start: Floats, guess: Floats, warp: Doubles, confi
     found, kept = _track(image0, image1, start, map_points(inverse_warp(warp), guess), config)
     correlation = patch_correlation(image0, image1, start, found, config.window)
     back = map_points(warp, found)
-    kept &= _inside(back, images[1].shape) & (correlation >= config.min_correlation)
+    kept &= inside(back, images[1].shape) & (correlation >= config.min_correlation)
     chosen = kept.nonzero()[0]  # the way home is the dearer the more points are lost on it
     if len(chosen):
         home, returned = _track(image1, image0, found[chosen], start[chosen], config)
@@ -212,9 +216,4 @@ def _track(
         criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.03),
     )  # fmt: skip
     points = np.asarray(found[:, 0], dtype=np.float32)
-    return points, (status[:, 0] == 1) & _inside(points, image1.shape)
-
-
-def _inside(points: Floats, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which points (M, 2) lie within an image of `shape` (H, W)."""
-    return np.asarray(((points >= 0) & (points <= (shape[1] - 1, shape[0] - 1))).all(1), dtype=np.bool_)
+    return points, (status[:, 0] == 1) & inside(points, image1.shape)

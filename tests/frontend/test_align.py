@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from slamfeat.frontend.align import Aligned, align_points, smoothed
+from slamfeat.frontend.align import Aligned, Smooth, _even, _samples, _template, align_points
 from slamfeat.frontend.align_lost import AlignLimits, align_lost
 from slamfeat.frontend.attempt import Attempt
 from slamfeat.frontend.presets import PRESETS, find_preset
@@ -15,7 +15,7 @@ from slamfeat.frontend.refine import RefineConfig, refine_points
 
 
 def align(image0: np.ndarray, image1: np.ndarray, points0: np.ndarray, guess: np.ndarray, maps: np.ndarray) -> Aligned:
-    return align_points(smoothed(image0), smoothed(image1), points0, guess, maps)
+    return align_points(Smooth.of(image0), Smooth.of(image1), points0, guess, maps)
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_places_and_maps_of_a_known_warp(gray: np.ndarray, roll_deg: float, zoom
     right = aligned.correlation > 0.9
     assert right.mean() > 0.8
     # Along an edge a patch is at home in more places than one: finding the way back is what sorts these out.
-    assert np.median(error[right]) < 0.3 and np.mean(error[right] < 1) > 0.85
-    assert np.median(np.abs(aligned.affines[right] - matrix[:2, :2]).max((1, 2))) < 0.06
+    assert np.median(error[right]) < (0.05 if zoom == 1 else 0.15) and np.mean(error[right] < 1) > 0.9
+    assert np.median(np.abs(aligned.affines[right] - matrix[:2, :2]).max((1, 2))) < 0.03
 
 
 def test_a_pattern_known_in_closed_form() -> None:
@@ -83,6 +83,24 @@ def test_a_pattern_known_in_closed_form() -> None:
     error = np.linalg.norm(aligned.points - truth, axis=1)
     assert np.median(error) < 0.03 and error.max() < 0.15
     assert np.abs(aligned.affines - affine).max() < 0.05 and aligned.correlation.min() > 0.95
+
+
+def test_changes_are_those_of_finite_differences(gray: np.ndarray) -> None:
+    """By each of the six parameters of place and map, of a smooth picture with slopes of its own everywhere."""
+    y, x = np.mgrid[0:160, 0:200].astype(np.float32)
+    picture = 90 + 0.4 * x - 0.3 * y + 30 * np.sin(x / 9) * np.cos(y / 11)
+    image = Smooth(picture, *(np.asarray(slope, np.float32) for slope in np.gradient(picture)[::-1]))
+    points = np.array([[60.0, 50.0], [121.3, 88.6]], np.float32)
+    template, jacobian = _template(image, points)
+    for parameter in range(6):
+        for sign, step in ((1, 0.02), (1, 0.05)):
+            change = np.zeros(6, np.float32)
+            change[parameter] = sign * step / (1 if parameter < 2 else 8)
+            seen = _even(
+                _samples(picture, points + change[:2], np.eye(2, dtype=np.float32) + change[2:].reshape(1, 2, 2))
+            )
+            difference, told = seen[0] - template, change[parameter] * jacobian[:, parameter]
+            assert np.abs(difference - told).max() < 0.15 * np.abs(told).max(), parameter
 
 
 def test_exposure_does_not_matter(gray: np.ndarray) -> None:
@@ -116,21 +134,21 @@ def test_lost_points_are_sought_where_neighbours_went(gray: np.ndarray) -> None:
     coarse = np.where(given[:, None], truth + 2, 0).astype(np.float32)
     before = lost_ones(points, kind == 0, truth)
     images = gray, warped(gray, matrix)
-    after = align_lost(*images, points, coarse, given, before, AlignLimits(0.6, 1.0))
+    after = align_lost(*images, points, coarse, given, before, AlignLimits(0.6, 1.0, gray.shape))
     error = np.linalg.norm(after.found - truth, axis=1)
     for each in (1, 2):
         chosen = (kind == each) & after.kept
         assert chosen.sum() > 0.75 * (kind == each).sum() and np.median(error[chosen]) < 0.15
         assert np.mean(error[chosen] < 1) > 0.95
     assert np.array_equal(after.found[kind == 0], before.found[kind == 0])
-    other = np.random.default_rng(0).integers(0, 255, gray.shape, dtype=np.uint8)
-    noise = align_lost(gray, other, points, coarse, given, before, AlignLimits(0.6, 1.0))
+    other = np.ascontiguousarray(gray[:, ::-1])
+    noise = align_lost(gray, other, points, coarse, given, before, AlignLimits(0.6, 1.0, gray.shape))
     assert noise.kept[kind > 0].mean() < 0.05
 
 
 def test_too_few_or_crushed_neighbours_change_nothing(gray: np.ndarray) -> None:
     points = corners(gray)[:40]
-    limits = AlignLimits(0.6, 1.0)
+    limits = AlignLimits(0.6, 1.0, gray.shape)
     nothing = lost_ones(points, np.zeros(len(points), dtype=bool), points)
     alone = align_lost(
         gray,
@@ -157,7 +175,7 @@ def test_what_a_plane_cannot_explain_is_found_by_alignment(gray: np.ndarray) -> 
     points = corners(gray)
     truths = moved(points, near), moved(points, far)
     is_near, is_far = truths[0][:, 0] < width // 2 - 15, truths[1][:, 0] > width // 2 + 45
-    seen = (is_near ^ is_far) & (points[:, 0] < width)
+    seen = is_near ^ is_far
     truth = np.where(is_near[:, None], *truths)
     seen &= ((truth > 20) & (truth < np.array([width, height]) - 20)).all(1)
     points, truth = points[seen], truth[seen]
@@ -168,7 +186,7 @@ def test_what_a_plane_cannot_explain_is_found_by_alignment(gray: np.ndarray) -> 
     found, correlation, after = refine_points(*tensors, *places, RefineConfig(align=True))
     error = np.linalg.norm(found.numpy() - truth, axis=1)
     gained = (after & ~before).numpy()
-    assert after.float().mean() > before.float().mean() + 0.1 and not (before & ~after).any()
+    assert after.float().mean() > before.float().mean() + 0.1
     assert np.median(error[gained]) < 0.5 and np.mean(error[gained] < 1) > 0.85
     assert correlation[after].min() >= RefineConfig().min_correlation
 

@@ -78,14 +78,15 @@ def test_exposure_does_not_matter_but_another_picture_does(gray: np.ndarray) -> 
     assert refine(gray, other, points, points)[2].float().mean() < 0.1
 
 
+@pytest.mark.parametrize("align", [False, True])
 @pytest.mark.parametrize("shape", [(480, 640), (471, 633)])
-def test_half_the_size_is_half_as_exact_and_not_biased(gray: np.ndarray, shape: tuple[int, int]) -> None:
+def test_half_the_size_is_half_as_exact_and_not_biased(gray: np.ndarray, shape: tuple[int, int], align: bool) -> None:
     """Sides that are no multiple of the factor must not shift the pixels."""
     first = np.ascontiguousarray(gray[: shape[0], : shape[1]])
     matrix = np.array([[1, 0, 11.3], [0, 1, -6.7], [0, 0, 1.0]])
     points = corners(first)
     truth = moved(points, matrix)
-    found, _, kept = refine(first, warped(first, matrix), points, truth + 3, shrink=2, window=11)
+    found, _, kept = refine(first, warped(first, matrix), points, truth + 3, shrink=2, window=11, align=align)
     error = (found.numpy() - truth)[kept.numpy()]
     assert kept.float().mean() > 0.8
     assert np.abs(np.median(error, axis=0)).max() < 0.12  # half a pixel where frames are mixed up
@@ -158,7 +159,8 @@ def test_settings_that_make_no_sense_are_refused() -> None:
             RefineConfig(**values)  # type: ignore[arg-type]
 
 
-def test_keep_leaves_what_is_lost_where_it_was(gray: np.ndarray) -> None:
+@pytest.mark.parametrize("align", [False, True])
+def test_keep_leaves_what_is_lost_where_it_was(gray: np.ndarray, align: bool) -> None:
     matrix = np.array([[1, 0, 11.3], [0, 1, -6.7], [0, 0, 1.0]])
     points = corners(gray)
     guess = moved(points, matrix)
@@ -174,13 +176,16 @@ def test_keep_leaves_what_is_lost_where_it_was(gray: np.ndarray) -> None:
     assert int(lost.sum()) > 20 and torch.equal(kept, known | some)
     assert torch.equal(found[lost], places[1][lost]) and torch.equal(found[some], dropped[some])
     # Found again from their neighbours, they are where they belong.
-    again, _, both = refine_points(*tensors, *places, RefineConfig(keep=True), known)
+    again, _, both = refine_points(
+        *tensors, *places, RefineConfig(passes=1 if align else 2, align=align, keep=True), known
+    )
     error = np.linalg.norm(again.numpy() - moved(points, matrix), axis=1)
     assert both.float().mean() > 0.95 and np.mean(error[both.numpy()] < 1) > 0.9
 
 
+@pytest.mark.parametrize("align", [False, True])
 @pytest.mark.parametrize("planar", [True, False])
-def test_images_of_different_sizes(gray: np.ndarray, planar: bool) -> None:
+def test_images_of_different_sizes(gray: np.ndarray, planar: bool, align: bool) -> None:
     """Whether or not the matches agree on a plane, the second image is whole, and nothing is found outside it."""
     matrix = np.array([[1, 0, 3.3], [0, 1, -2.7], [0, 0, 1.0]])
     points = corners(gray)
@@ -191,7 +196,7 @@ def test_images_of_different_sizes(gray: np.ndarray, planar: bool) -> None:
     for other in (wide, small):
         tensors = [torch.from_numpy(np.ascontiguousarray(value)) for value in (gray, other)]
         places = [torch.from_numpy(value.astype(np.float32)) for value in (start, guess)]
-        found, _, kept = refine_points(*tensors, *places, RefineConfig())
+        found, _, kept = refine_points(*tensors, *places, RefineConfig(align=align))
         within = (guess < np.array(other.shape[::-1]) - 12).all(1)
         error = np.linalg.norm(found.numpy() - moved(start, matrix), axis=1)
         assert kept.numpy()[within].mean() > 0.8 and np.median(error[kept.numpy()]) < 0.2
