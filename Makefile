@@ -65,7 +65,7 @@ studies: venv ablation
 # What each part of the frontend brings; goes on where it was interrupted. HEADS...: names, or files.
 HEADS ?= light
 HEADS_FULL ?= full
-HEADS_SCRATCH ?= runs/train/cpu_scratch/heads.safetensors
+HEADS_SCRATCH ?= runs/scratch/heads.safetensors
 ablation: venv
 	$(BIN)/slamfeat weights get dinov2-vits14
 	$(BIN)/python -m benchmarks.ablation $(DATA) --out benchmarks/results/ablation --work runs/ablation \

@@ -70,6 +70,10 @@ def to_yaml(config: Any) -> str:
     return str(OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
+def _has_field(value: Any, name: object) -> bool:
+    return dataclasses.is_dataclass(value) and name in {field.name for field in dataclasses.fields(value)}
+
+
 def _check_keys(schema: Any, given: Any, source: str, prefix: str = "") -> None:
     if not isinstance(given, dict):
         raise ConfigError(f"{source}: expected 'key: value' pairs" + (f" under {prefix[:-1]}" if prefix else ""))
@@ -78,7 +82,9 @@ def _check_keys(schema: Any, given: Any, source: str, prefix: str = "") -> None:
     for key, value in given.items():
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean '{prefix}{close[0]}'?" if close else f"known: {', '.join(fields)}"
+            inside = [f"{name}.{key}" for name, default in fields.items() if _has_field(default, key)]
+            near = inside or close
+            hint = f"did you mean '{prefix}{near[0]}'?" if near else f"known: {', '.join(fields)}"
             raise ConfigError(f"{source}: unknown key '{prefix}{key}'; {hint}")
         if dataclasses.is_dataclass(fields[key]):
             _check_keys(fields[key], value, source, f"{prefix}{key}.")

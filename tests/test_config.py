@@ -42,6 +42,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         ("frontend.num_keypoint=5", "did you mean 'frontend.num_keypoints'"),
         ("frontned.num_keypoints=5", "did you mean 'frontend'"),
         ("vo.zzz=1", "known: "),
+        ("refine.method=none", "did you mean 'frontend.refine'"),
         ("frontend.num_keypoints=many", "many"),
         ("frontend.num_keypoints", "key=value"),
         ("frontend.selector.saliency=laplace", "laplace"),

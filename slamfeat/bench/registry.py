@@ -83,7 +83,7 @@ def fingerprint(name: str) -> str:
     libraries = (*_LIBRARIES, *_OWN_LIBRARIES) if is_ours(name) else _LIBRARIES
     digest = hashlib.sha256(repr([_version(library) for library in libraries]).encode())
     recipe = _recipe_of(name)
-    files = [recipe] if recipe else []
+    files = [recipe, *_named_in(recipe)] if recipe else []
     if is_ours(name):
         files += [file for folder in _OWN_FOLDERS for file in _sources(folder)]
         files += [*(PACKAGE / file for file in _OWN_FILES), *sorted((PACKAGE / "assets").iterdir())]
@@ -92,6 +92,15 @@ def fingerprint(name: str) -> str:
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _named_in(recipe: Path) -> list[Path]:
+    """The files of weights and heads that a recipe names: their content decides, whatever they are called."""
+    from slamfeat.vo.pipeline import load_pipeline
+
+    made = load_pipeline(recipe)
+    named = (Path(word).expanduser() for word in (made.weights, made.frontend.heads) if word)
+    return [path for path in named if path.is_file()]
 
 
 @functools.cache

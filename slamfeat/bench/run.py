@@ -21,6 +21,7 @@ from typing import Any
 from slamfeat.bench import matching, matching_rows, robustness, vo, vo_rows
 from slamfeat.bench.config import BenchConfig
 from slamfeat.bench.cost import Cost, in_words, measure_costs
+from slamfeat.bench.data import parse_sequence
 from slamfeat.bench.jobs import Job, Progress, run_jobs, threads_per_worker
 from slamfeat.bench.provenance import header
 from slamfeat.bench.registry import build_frontend, settings_of
@@ -61,6 +62,7 @@ def run_tasks(
         if not getattr(config, task).data:
             raise InputError(f"bench {task}: no data; name at least one, or give a recipe with {task}.data")
     check_estimators(config)
+    _check_data(tasks, config)
     say(f"timing a frame of {len(config.frontends)} frontends …")
     cost = measure_costs(config, out)
     jobs, groups = _missing(tasks, config, out, cost, overwrite)
@@ -89,6 +91,15 @@ def check_estimators(config: BenchConfig) -> None:
     points = np.random.default_rng(0).uniform(0, 100, (12, 2))
     for estimator in {config.estimator, config.odometry.estimator}:
         estimate_relative_pose(points, points + 1, camera, camera, estimator=estimator)
+
+
+def _check_data(tasks: Sequence[str], config: BenchConfig) -> None:
+    """Raise InputError now rather than when all frontends are built and timed, where data are not there."""
+    for task in tasks:
+        for word in getattr(config, task).data:
+            path = Path(word if task == "matching" else parse_sequence(word).path)
+            if not path.expanduser().exists():
+                raise InputError(f"bench {task}: no such file or folder: {path}; check the path")
 
 
 def collect(

@@ -64,7 +64,7 @@ def vo_command(
     out: Out = None, recipe: RecipeFile = None, jobs: Jobs = -1, quick: Quick = False, overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Odometry. A word of data is PATH[:MODE,...][@START:STOP:STRIDE], modes mono, rgbd, stereo."""
+    r"""Odometry. A word of data is PATH\[:MODE,...]\[@START:STOP:STRIDE], modes mono, rgbd, stereo."""
     extra = [f"vo.trials={trials}"] if trials else []
     _run(["vo"], [*(data or []), *extra], frontend, out, recipe, jobs, quick, overwrite, as_json)
 

@@ -37,6 +37,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings, such as frontend.num_keypoints=512.", show_default=False),
 ]
+RecipeOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Settings of the recipe, such as loop.steps=500; of heads, STAGE.loop.steps=500.",
+        show_default=False,
+    ),
+]
 
 
 class Verb(TyperCommand):

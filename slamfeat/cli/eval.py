@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from slamfeat.types import Trajectory
 
 EXAMPLES = (
-    "Examples:\n\n[bold]slamfeat eval runs/latest groundtruth.txt --align se3[/bold]\n\n"
-    "[bold]slamfeat eval runs/latest rgbd_dataset_freiburg1_desk --align se3[/bold]\n\n"
-    "[bold]slamfeat eval est.tum data.csv --json[/bold]"
+    "Examples:\n\n[bold]slamfeat eval runs/latest groundtruth.txt[/bold]\n\n"
+    "[bold]slamfeat eval est.tum rgbd_dataset_freiburg1_desk --align se3[/bold]\n\n"
+    "[bold]slamfeat eval est.tum V1_01_easy --json[/bold]"
 )
 
 
@@ -41,9 +42,17 @@ class FormatChoice(StrEnum):
 def eval_command(
     estimate: Annotated[Path, typer.Argument(metavar="EST", help="Estimated trajectory, or a run folder.")],
     reference: Annotated[
-        Path, typer.Argument(metavar="REF", help="Ground truth: a TUM, KITTI or EuRoC file, or a sequence with one.")
+        Path,
+        typer.Argument(
+            metavar="REF",
+            help="Ground truth: a TUM, KITTI or EuRoC file, or, best, a sequence's folder: "
+            "EuRoC's data.csv is of the body, not the camera, and KITTI's poses have no times.",
+        ),
     ],
-    align: Annotated[AlignChoice, typer.Option(help="sim3 for monocular, se3 for metric methods.")] = AlignChoice.sim3,
+    align: Annotated[
+        AlignChoice | None,
+        typer.Option(help="sim3 for monocular, se3 for metric methods.", show_default="a run's own, else sim3"),
+    ] = None,
     max_diff: Annotated[
         float, typer.Option(metavar="SECONDS", help="Largest time between poses that belong together.")
     ] = 0.02,
@@ -58,12 +67,18 @@ def eval_command(
     from slamfeat.types import Trajectory
 
     if estimate.is_dir():
-        frames = frames or _frames_of(estimate)
+        run = _run_of(estimate)
+        frames, align = frames or run.frames, align or run.align
         estimate = estimate / ("trajectory.kitti" if format == FormatChoice.kitti else "trajectory.tum")
     loaded = Trajectory.load(estimate, format), _reference(reference, format)
     try:
         metrics = evaluate(
-            *loaded, align.value, max_time_difference=max_diff, time_offset=offset, delta=delta, total_frames=frames
+            *loaded,
+            (align or AlignChoice.sim3).value,
+            max_time_difference=max_diff,
+            time_offset=offset,
+            delta=delta,
+            total_frames=frames,
         )
     except InputError as error:
         raise InputError(f"{estimate} and {reference}: {error}") from error
@@ -74,12 +89,21 @@ def eval_command(
         _print_table(row)
 
 
-def _frames_of(run: Path) -> int | None:
-    """How many frames a run had, lost ones among them; None where the folder does not say."""
+@dataclass(frozen=True)
+class _Run:
+    """What a run's folder says: how many frames it had, lost ones among them, and how it was aligned."""
+
+    frames: int | None = None
+    align: AlignChoice | None = None
+
+
+def _run_of(folder: Path) -> _Run:
     try:
-        return int(json.loads((run / "metrics.json").read_text(encoding="utf-8"))["frames"])
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        align = metrics.get("align")
+        return _Run(int(metrics["frames"]), AlignChoice(align) if align else None)
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return _Run()
 
 
 def _reference(path: Path, format: FormatChoice | None) -> Trajectory:

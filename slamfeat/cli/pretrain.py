@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slamfeat.cli.common import Json, Overrides, finishing_first, say, tell
+from slamfeat.cli.common import Json, RecipeOverrides, finishing_first, say, tell
 
 EXAMPLES = (
     "Examples:\n\nslamfeat pretrain cpu_tiny --out runs/tiny-backbone\n\n"
@@ -21,7 +21,7 @@ def pretrain_command(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A name of configs/pretrain, or a YAML file.", show_default=False)
     ],
-    overrides: Overrides = None,
+    overrides: RecipeOverrides = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/pretrain/RECIPE")
     ] = None,

@@ -90,8 +90,8 @@ class FrontendGraph(Graph):
         self.frontend, self.backbone, self.num_keypoints = frontend, frontend.backbone, num_keypoints
         if frontend.config.selector.saliency in ("learned", "fine"):
             raise ConfigError(
-                f"selector.saliency={frontend.config.selector.saliency} cannot be exported yet; "
-                "export with selector.saliency=gradient"
+                f"frontend.selector.saliency={frontend.config.selector.saliency} cannot be exported yet; "
+                "export with frontend.selector.saliency=gradient"
             )
         self.fine = _fine_branch(frontend.plain_heads)
         self.joined = None if frontend.plain_heads is None else frontend.plain_heads.descriptor

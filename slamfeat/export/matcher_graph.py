@@ -66,7 +66,8 @@ class MatcherGraph(Graph):
 def _check_method(config: MatcherConfig) -> None:
     if config.method == "guided":
         raise ConfigError(
-            "matcher.method=guided looks tokens up one by one; export mutual, dual_softmax or, with heads, attention"
+            "frontend.matcher.method=guided looks tokens up one by one; export mutual, dual_softmax or, with heads, "
+            "attention"
         )
     if config.method == "attention" and (config.exit or config.prune):
         raise ConfigError(

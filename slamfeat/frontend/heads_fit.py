@@ -23,19 +23,19 @@ def check_heads(heads: Heads | None, backbone: Backbone, layers: list[int], conf
         ConfigError: they do not; says what to change.
     """
     wanted = {
-        "matcher": ("matcher.method=attention", config.matcher.method == "attention"),
-        "refiner": ("refine.method=learned", config.refine.method == "learned"),
-        "saliency": ("selector.saliency=learned", config.selector.saliency == "learned"),
+        "matcher": ("frontend.matcher.method=attention", config.matcher.method == "attention"),
+        "refiner": ("frontend.refine.method=learned", config.refine.method == "learned"),
+        "saliency": ("frontend.selector.saliency=learned", config.selector.saliency == "learned"),
     }
     for part, (setting, is_wanted) in wanted.items():
         if is_wanted and heads is None:
-            raise ConfigError(f"{setting}: need trained heads, which have a {part}; set heads=")
+            raise ConfigError(f"{setting}: need trained heads, which have a {part}; set frontend.heads=NAME|FILE")
         if is_wanted and getattr(heads, part) is None:
             raise ConfigError(f"these heads have no {part}, which {setting} needs; choose another, or other heads")
     if config.selector.saliency == "fine" and (heads is None or heads.about.fine not in DETECTORS):
         raise ConfigError(
-            f"selector.saliency=fine: needs heads with the fine branch {' or '.join(DETECTORS)}, which come with a "
-            "detector; set heads=light or heads=full, or another saliency"
+            f"frontend.selector.saliency=fine: needs heads with the fine branch {' or '.join(DETECTORS)}, which come "
+            "with a detector; set frontend.heads=light or frontend.heads=full, or another saliency"
         )
     if heads is not None:
         _check_tokens(heads, backbone, [layer % backbone.depth for layer in layers], wanted["matcher"][1])
@@ -50,10 +50,11 @@ def _check_tokens(heads: Heads, backbone: Backbone, used: list[int], with_matche
         known = about.descriptor.layers
     if known and (about.backbone != backbone.name or used != known):
         blocks = str(known[0]) if len(known) == 1 else str(known)
+        whole = "" if max(known) < backbone.depth else f" (all of it: --weights {about.backbone})"
         raise ConfigError(
             f"these heads were trained on block {blocks} of {about.backbone}, not on {used} of "
-            f"{backbone.name}; use that backbone with frontend.layers={known}, heads of its own, or "
-            "preset=untrained"
+            f"{backbone.name}; use that backbone{whole} with frontend.layers={known}, heads of its own, or "
+            "preset=untrained without frontend.heads"
         )
 
 

@@ -9,6 +9,7 @@ import torch
 from slamfeat.backbones import Backbone, list_backbones, load_backbone
 from slamfeat.backbones.checkpoints import read_checkpoint, read_metadata
 from slamfeat.errors import WeightsError
+from slamfeat.frontend.heads.bundle import FORMAT
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "assets" / "dinov2-vits14-int8.safetensors"
 """DINOv2 ViT-S/14 with its matrices as int8; made by `python -m slamfeat.backbones.packed`, see NOTICE."""
@@ -53,6 +54,8 @@ def _load_file(path: Path, device: torch.device) -> Backbone:
             f"no weights file {path}; check the path, or use a name: default, {', '.join(list_backbones())}"
         )
     name = _name_in_file(path)
+    if read_metadata(path).get("format") == FORMAT:
+        raise WeightsError(f"{path}: these are heads, not a backbone; use frontend.heads={path}")
     if name is None:
         read_checkpoint(path)  # a damaged file is called damaged, not nameless
         raise WeightsError(

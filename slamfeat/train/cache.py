@@ -56,7 +56,7 @@ class PairCache:
             if differing or cache.count != count or cache.fields != dict(fields):
                 what = differing or ["count" if cache.count != count else "fields"]
                 raise ConfigError(
-                    f"{folder} was made with other settings ({', '.join(what)}); remove it or name another"
+                    f"{folder} was made with other settings ({', '.join(what)}); remove it, or choose another --out"
                 )
             return cache
         try:

@@ -197,7 +197,7 @@ def load_latest(folder: Path, fall_back: bool) -> tuple[Checkpoint | None, list[
             raise WeightsError(f"{remarks[0]}; the newest usable one is step {step}: resume=auto goes on from there")
         return checkpoint, remarks
     if remarks:
-        raise WeightsError(f"{remarks[0]}; no other one is usable: begin anew with overwrite")
+        raise WeightsError(f"{remarks[0]}; no other one is usable: choose another --out, or remove the folder")
     return None, remarks
 
 

@@ -31,6 +31,7 @@ from slamfeat.train.cache import PairCache
 from slamfeat.train.distributed import Ranks, joined_ranks, rank_and_world
 from slamfeat.train.filling import fill
 from slamfeat.train.loop import TrainingResult, train
+from slamfeat.train.order import check_shared
 from slamfeat.train.recipe import HeadsRecipe
 from slamfeat.train.rows import HeadRows
 from slamfeat.train.run_folder import run_weights
@@ -76,6 +77,8 @@ def make_heads(
     out = Path(out)
     device = recipe.settings(_stages(recipe)[0]).loop.device
     with joined_ranks(device) as ranks:  # once for all stages: a group that was left cannot be joined again
+        for stage in _stages(recipe):  # before hours of preparing
+            check_shared(recipe.settings(stage).loop, rank_and_world()[1], f"{stage}.loop.batch")
         if ranks.first:
             write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
         return _make_heads(recipe, out, command, say, stop, ranks)
@@ -127,6 +130,8 @@ def _caches(
     caches = []
     for split in ("train", "held_out"):
         rows, folder = HeadRows(recipe, stage, split), out / "cache" / f"{stage}_{split}"
+        if not folder.exists():  # what the photographs lack must not leave a cache that stands in the next recipe's way
+            rows.source()
         cache = _lay_out(rows, folder)
         if missing := len(cache.missing()):
             say(f"{stage}: preparing {missing} of {cache.count} pairs ({split}) in {folder}")

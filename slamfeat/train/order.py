@@ -29,8 +29,7 @@ class SampleOrder:
         Raises:
             ConfigError: a batch that cannot be shared evenly, or no samples.
         """
-        if config.batch % world:
-            raise ConfigError(f"batch={config.batch} cannot be shared by {world} processes; use a multiple of {world}")
+        check_shared(config, world)
         if size is not None and size < 1:
             raise ConfigError("the training data has no samples; check its folder")
         self._config, self._size = config, size
@@ -53,3 +52,9 @@ class SampleOrder:
     def _draw(self, epoch: int) -> NDArray[np.int64]:
         assert self._size is not None
         return np.random.default_rng([self._config.seed, epoch]).permutation(self._size)
+
+
+def check_shared(config: LoopConfig, world: int, key: str = "loop.batch") -> None:
+    """Raise ConfigError unless `world` processes can share a batch; `key` is what the recipe calls it."""
+    if config.batch % world:
+        raise ConfigError(f"{key}={config.batch} cannot be shared by {world} processes; use a multiple of {world}")

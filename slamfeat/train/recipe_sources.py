@@ -45,7 +45,11 @@ def make_source(config: DataConfig, photometric: PhotometricConfig, split: str) 
 
 
 def _folders(config: DataConfig) -> list[Path]:
-    return [Path(folder).expanduser() for folder in config.photos] or [sample_path() / "rgb"]
+    folders = [Path(folder).expanduser() for folder in config.photos]
+    for folder in folders:
+        if not folder.exists():
+            raise InputError(f"data.photos: no such folder: {folder}; set data.photos=[FOLDER] to photographs of yours")
+    return folders or [sample_path() / "rgb"]
 
 
 def _shares(patterns: Sequence[str], total: float, split: str, held_out: float) -> list[tuple[Path, float]]:

@@ -49,8 +49,16 @@ class HeadRows:
 
     def __call__(self) -> Callable[[int], Row]:
         """A function from a row's number to its values."""
-        prepare, source = self.preparer(), make_source(self.recipe.data, self.settings.photometric, self.split)
-        return _Rows(source, prepare)
+        prepare = self.preparer()
+        return _Rows(self.source(), prepare)
+
+    def source(self) -> PairSource:
+        """Of the pairs.
+
+        Raises:
+            ConfigError, InputError: settings or data that do not serve.
+        """
+        return make_source(self.recipe.data, self.settings.photometric, self.split)
 
     def made(self) -> dict[str, Any]:
         """What decides the rows, for `PairCache`."""

@@ -92,7 +92,7 @@ def find_start(folder: RunFolder, settings: Any, resume: str, overwrite: bool) -
     check_settings(folder.config, settings)
     checkpoint, remarks = files.load_latest(folder.checkpoints, fall_back=resume == "auto")
     if checkpoint is None and resume == "last":
-        raise WeightsError(f"{folder.checkpoints} holds no checkpoint yet; begin anew with resume=auto or overwrite")
+        raise WeightsError(f"{folder.checkpoints} holds no checkpoint yet; choose another --out, or remove it")
     return checkpoint, remarks
 
 
@@ -130,7 +130,7 @@ def check_settings(path: Path, settings: Any) -> None:
         named = ", ".join(f"{key} ({then.get(key)} there, {now[key]} now)" for key in differing)
         raise ConfigError(
             f"{path}: the run was begun with other settings: {named};"
-            " resume with its own, or begin a new run with init from its weights"
+            " go on with those, or choose another --out (or remove this folder to begin it anew)"
         )
 
 
@@ -162,7 +162,7 @@ def _check_free(root: Path, overwrite: bool) -> None:
     if root.is_file():
         raise OutputError(f"{root} is a file; choose another --out")
     if root.is_dir() and any(root.iterdir()) and not overwrite:
-        raise OutputError(f"{root} already holds something; choose another --out, resume the run, or pass --overwrite")
+        raise OutputError(f"{root} already holds something; choose another --out, or remove it")
 
 
 def _clear(folder: RunFolder) -> None:

@@ -98,8 +98,9 @@ class PosedDepthPairs:
         self._firsts = np.array(sorted(self._partners))
         if not self._partners:
             raise InputError(
-                f"{sequence.path}: no two of {len(usable)} frames with depth and ground truth at their times are "
-                f"{self.config.min_gap} to {self.config.max_gap} frames apart; widen the gaps"
+                f"{sequence.path}: no two of {len(usable)} frames with ground truth and depth of their times (within "
+                f"{self.config.max_depth_offset_s} s) are {self.config.min_gap} to {self.config.max_gap} frames apart; "
+                "raise data.sequence.max_depth_offset_s or widen min_gap and max_gap there"
             )
 
     def pair(self, index: int) -> TrainingPair:

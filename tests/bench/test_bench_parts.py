@@ -42,6 +42,18 @@ def test_names_files_and_recipes_build_frontends(tmp_path: Path) -> None:
         build_frontend(str(empty), 300)
 
 
+def test_heads_count_by_what_is_in_their_file(tmp_path: Path) -> None:
+    """Heads trained anew under the old name make other predictions."""
+    heads, recipe = tmp_path / "heads.safetensors", tmp_path / "mine.yaml"
+    recipe.write_text(f"frontend: {{heads: {heads}}}\n")
+    digests = []
+    for content in (b"first", b"second", b"first"):
+        heads.write_bytes(content)
+        fingerprint.cache_clear()
+        digests.append(fingerprint(str(recipe)))
+    assert digests[0] != digests[1] and digests[0] == digests[2]
+
+
 @pytest.mark.parametrize(
     ("word", "parts"),
     [

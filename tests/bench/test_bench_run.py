@@ -165,6 +165,11 @@ def test_robustness_scores_follow_the_formula(sample: Path, tmp_path: Path) -> N
 def test_no_data_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="bench vo: no data"):
         run_tasks(["vo"], BenchConfig(frontends=["orb"]), tmp_path, workers=0, command="test")
+    said: list[str] = []
+    missing = BenchConfig(frontends=["orb"], vo=VoConfig(data=[f"{tmp_path}/nowhere:mono@0:9:"]))
+    with pytest.raises(InputError, match=r"bench vo: no such file or folder: .*/nowhere;"):
+        run_tasks(["vo"], missing, tmp_path, workers=0, command="test", say=said.append)
+    assert said == []  # before frontends are built and timed
 
 
 def die() -> None:

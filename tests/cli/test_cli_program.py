@@ -36,6 +36,14 @@ def test_help_has_an_example_and_nothing_is_cut(verb: str) -> None:
     assert max(map(len, result.output.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+    ("verb", "wanted"), [("train", "data.photos=[photos]"), ("bench vo", "PATH[:MODE,...][@START:STOP:STRIDE]")]
+)
+def test_brackets_in_help_are_shown(verb: str, wanted: str) -> None:
+    """Not taken for the console's markup."""
+    assert wanted in " ".join(cli(*verb.split(), "--help").output.split())
+
+
 def test_help_starts_quickly_without_torch() -> None:
     code = (
         "import sys, time\nstart = time.perf_counter()\nsys.argv[1:] = ['run', '--help']\n"

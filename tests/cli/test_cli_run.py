@@ -34,6 +34,14 @@ def test_json_is_one_object_with_the_promised_keys(sequence: Path) -> None:
     assert json.loads(Path("runs/a/metrics.json").read_text()) == row
 
 
+def test_eval_aligns_a_run_as_the_run_did(sequence: Path) -> None:
+    row = cli_json("run", sequence, "--out", "runs/a")
+    again = cli_json("eval", "runs/a", sequence)
+    assert again["align"] == "se3" and again["ate_rmse_m"] == pytest.approx(row["ate_rmse_m"], abs=1e-6)
+    assert cli_json("eval", "runs/a", sequence, "--align", "sim3")["align"] == "sim3"
+    assert cli_json("eval", "runs/a/trajectory.tum", sequence)["align"] == "sim3"
+
+
 def test_the_folder_is_exactly_the_documented_tree(sequence: Path) -> None:
     assert cli("run", sequence, "--out", "runs/a").exit_code == 0
     assert sorted(path.name for path in Path("runs/a").iterdir()) == sorted(FILES)

@@ -146,6 +146,8 @@ def test_mistakes_are_named(photo: np.ndarray, tmp_path: Path) -> None:
         tiny().extract(np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(WeightsError, match=r"nothere\.safetensors"):
         Frontend.from_pretrained(tmp_path / "nothere.safetensors")
+    with pytest.raises(WeightsError, match=r"these are heads, not a backbone; use frontend\.heads=.*heads-light"):
+        Frontend.from_pretrained(Path(sf.__file__).parent / "assets" / "heads-light.safetensors")
     with pytest.raises(ConfigError, match="dinov2-vits14"):
         Frontend.from_pretrained("dinov2-vits15")
     with pytest.raises(ConfigError, match="fp16"):

@@ -11,10 +11,12 @@ import torch
 from train_runs import command, environment, kill_once_there, run, same
 
 from slamfeat.config import load_config
+from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.heads.bundle import load_heads
 from slamfeat.frontend.heads.matcher import AttentionMatcher
 from slamfeat.train.cache import PairCache
+from slamfeat.train.heads_run import make_heads
 from slamfeat.train.matcher_task import MatcherTask
 from slamfeat.train.recipe import HeadsRecipe
 from slamfeat.train.recipe_files import find_recipe
@@ -32,6 +34,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("small")
     run(out, *SMALL)
     return out
+
+
+def test_what_cannot_work_is_said_before_pairs_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_config(HeadsRecipe, find_recipe("cpu_tiny"), [f"data.photos=[{tmp_path}/nowhere]", *SMALL])
+    with pytest.raises(InputError, match=r"data\.photos: no such folder: .*nowhere; set data\.photos="):
+        make_heads(recipe, tmp_path / "out")
+    assert not (tmp_path / "out" / "cache").exists()  # or other photographs would be refused its place
+    batch = recipe.matcher.loop.batch
+    monkeypatch.setattr("slamfeat.train.heads_run.rank_and_world", lambda: (0, batch + 1))
+    with pytest.raises(ConfigError, match=rf"matcher\.loop\.batch={batch} cannot be shared by {batch + 1} processes"):
+        make_heads(recipe, tmp_path / "out")
 
 
 @pytest.mark.slow
