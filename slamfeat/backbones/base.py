@@ -42,6 +42,8 @@ class Backbone(nn.Module):
         name: registry name, or "custom".
         patch_size: pixels a token covers, each way.
         embed_dim, depth, num_heads, num_registers: as in the papers.
+        output: map of the last block's tokens in `intermediate`, or None; see `Architecture`.
+        imitates: whose tokens these are then: a backbone's name and the number of its block.
     """
 
     blocks: nn.ModuleList
@@ -53,6 +55,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.name, self.patch_size, self.embed_dim = name, patch_size, embed_dim
         self.depth, self.num_heads, self.num_registers = depth, num_heads, registers
+        self.output: nn.Linear | None = None
+        self.imitates: tuple[str, int] | None = None
         self._frozen = False
         self._size_cache: dict[tuple[Any, ...], Any] = {}
         hook = self.register_load_state_dict_post_hook  # a hook, because a parent's load does not call load_state_dict
@@ -114,20 +118,26 @@ class Backbone(nn.Module):
     ) -> list[Tensor]:
         """Patch tokens after chosen blocks, each passed through the final norm; deeper blocks are not computed.
 
+        Those of the last block pass `output` too, where there is one.
+
         Args:
             images: as in `forward`.
             layers: block indices 0..depth-1 in any order; negative ones count from the end.
             tables: what `tables` gives for the grid of these images; made (and kept) here when None.
 
         Returns:
-            One (B, C, h, w) for each index, in the order asked.
+            One (B, C, h, w) for each index, in the order asked; C is `output`'s where tokens passed it.
 
         Raises:
             InputError: images of another shape.
             ConfigError: an index out of range.
         """
         wanted = [self.block_index(layer) for layer in layers]
-        return [self._to_grid(tokens, images) for tokens in self._run(images, wanted, tables)]
+        found = zip(wanted, self._run(images, wanted, tables), strict=True)
+        return [self._to_grid(self._mapped(tokens, index), images) for index, tokens in found]
+
+    def _mapped(self, tokens: Tensor, index: int) -> Tensor:
+        return tokens if self.output is None or index < self.depth - 1 else self.output(tokens)
 
     def tables(self, rows: int, columns: int) -> tuple[Tensor, ...]:
         """What depends only on the grid's size and the weights, each (rows, columns, D): positions, rotary angles.
@@ -183,7 +193,7 @@ class Backbone(nn.Module):
     def _to_grid(self, tokens: Tensor, images: Tensor) -> Tensor:
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
         patches = tokens[:, 1 + self.num_registers :]
-        return patches.transpose(1, 2).reshape(tokens.shape[0], self.embed_dim, rows, columns)
+        return patches.transpose(1, 2).reshape(*patches.shape[::2], rows, columns)
 
     def block_index(self, layer: int) -> int:
         """A block's number from 0; negative ones count from the end.

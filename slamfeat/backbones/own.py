@@ -62,6 +62,8 @@ def architecture_in(metadata: Mapping[str, str], path: Path) -> Architecture | N
     if KEY not in metadata:
         return None
     try:
-        return Architecture(**json.loads(metadata[KEY]))
+        architecture = Architecture(**json.loads(metadata[KEY]))
+        _ = architecture.imitated
+        return architecture
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{path}: its metadata describe no backbone that this version builds ({error})") from error

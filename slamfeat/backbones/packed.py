@@ -40,11 +40,13 @@ def pack(
         architecture: of a backbone of one's own; None for that of `name`.
 
     Raises:
-        ConfigError: more blocks asked for than there are.
+        ConfigError: more blocks asked for than there are, or fewer than an imitating backbone needs.
         OutputError: `out` cannot be written.
     """
     full = (architecture or find_entry(name).architecture).depth
     depth = full if depth is None else depth
+    if architecture is not None and architecture.imitates and depth < full:
+        raise ConfigError(f"{name} imitates {architecture.imitates} with its last block; keep all {full} blocks")
     if not 1 <= depth <= full:
         raise ConfigError(f"{name} has {full} blocks; --depth must be between 1 and {full}, not {depth}")
     tensors: dict[str, Tensor] = {}

@@ -10,6 +10,8 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from torch import nn
+
 from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.layers import Ffn
 from slamfeat.backbones.vit import PositionMode, VisionTransformer
@@ -23,7 +25,9 @@ WHEEL_NOTE = "Whether these weights equal Meta's file bit for bit could not be c
 class Architecture:
     """What is needed to build a backbone. `position` is "rope" for DINOv3; the others: see `vit.resize_positions`.
 
-    `layer_scale` is the initial value of the layer scales; 1 as the official code builds for inference.
+    `layer_scale` is the initial value of the layer scales; 1 as the official code builds for inference. With
+    `imitates`, "NAME/BLOCK", the last block's tokens pass a linear map to `output_dim` channels, and are then those of
+    that block as well as distillation could make them: heads that know the one take the other.
     """
 
     embed_dim: int
@@ -36,9 +40,28 @@ class Architecture:
     ffn_ratio: float = 4.0
     grid: int = 37
     layer_scale: float = 1.0
+    output_dim: int = 0
+    imitates: str = ""
 
     def build(self, name: str = "custom") -> Backbone:
         """The module, with torch's default initialisation and not frozen."""
+        backbone = self._build(name)
+        if self.output_dim:
+            backbone.output = nn.Linear(self.embed_dim, self.output_dim)
+        backbone.imitates = self.imitated
+        return backbone
+
+    @property
+    def imitated(self) -> tuple[str, int] | None:
+        """Name and block that it imitates.
+
+        Raises:
+            ValueError: not of the form NAME/BLOCK.
+        """
+        name, _, block = self.imitates.rpartition("/")
+        return (name, int(block)) if self.imitates else None
+
+    def _build(self, name: str) -> Backbone:
         if self.position == "rope":
             return RopeVisionTransformer(
                 self.embed_dim, self.depth, self.num_heads, patch_size=self.patch_size, registers=self.registers,

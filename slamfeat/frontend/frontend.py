@@ -283,7 +283,12 @@ def cell_of(backbone: Backbone, config: FrontendConfig) -> int:
 
 
 def default_layer(backbone: Backbone, share: float = FrontendConfig.depth) -> int:
-    """Index of the last block in a share of the published depth, or the last one that a shortened backbone has."""
+    """Index of the last block in a share of the published depth, or the last one that a shortened backbone has.
+
+    Of one that imitates another's tokens it is the last: these are what its heads know.
+    """
+    if backbone.imitates is not None:
+        return backbone.depth - 1
     known = BACKBONES.get(backbone.name)
     depth = known.architecture.depth if known else backbone.depth
     return min(max(1, int(depth * share)), backbone.depth) - 1

@@ -48,7 +48,8 @@ def _check_tokens(heads: Heads, backbone: Backbone, used: list[int], with_matche
         known = [about.layer]
     if about.descriptor is not None:
         known = about.descriptor.layers
-    if known and (about.backbone != backbone.name or used != known):
+    imitated = [(about.backbone, block) for block in known] == [backbone.imitates] and used == [backbone.depth - 1]
+    if known and not imitated and (about.backbone != backbone.name or used != known):
         blocks = str(known[0]) if len(known) == 1 else str(known)
         whole = "" if max(known) < backbone.depth else f" (all of it: --weights {about.backbone})"
         raise ConfigError(

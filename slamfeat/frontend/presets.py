@@ -9,7 +9,7 @@ from pathlib import Path
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.matcher import MatcherConfig
-from slamfeat.frontend.pretrained import backbone_name
+from slamfeat.frontend.pretrained import whose_tokens
 from slamfeat.frontend.refine import RefineConfig
 from slamfeat.frontend.selector import SelectorConfig
 
@@ -63,7 +63,7 @@ def default_preset(weights: str | Path) -> str:
     Args:
         weights: as in `Frontend.from_pretrained`.
     """
-    return "balanced" if backbone_name(weights) == HEADS_BACKBONE else "untrained"
+    return "balanced" if whose_tokens(weights) == HEADS_BACKBONE else "untrained"
 
 
 def find_preset(name: str) -> FrontendConfig:

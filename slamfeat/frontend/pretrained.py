@@ -8,6 +8,7 @@ import torch
 
 from slamfeat.backbones import Backbone, list_backbones, load_backbone
 from slamfeat.backbones.checkpoints import read_checkpoint, read_metadata
+from slamfeat.backbones.own import architecture_in
 from slamfeat.errors import WeightsError
 from slamfeat.frontend.heads.bundle import FORMAT
 
@@ -39,6 +40,14 @@ def backbone_name(name_or_path: str | Path) -> str | None:
     if path.suffix or path.exists():
         return _name_in_file(path) if path.is_file() else None
     return str(name_or_path)
+
+
+def whose_tokens(name_or_path: str | Path) -> str | None:
+    """The backbone whose tokens come of what `load_pretrained` takes: the one that it imitates, else itself."""
+    path = DEFAULT_WEIGHTS if str(name_or_path) == "default" else Path(name_or_path).expanduser()
+    architecture = architecture_in(read_metadata(path), path) if path.is_file() else None
+    imitated = architecture.imitated if architecture else None
+    return imitated[0] if imitated else backbone_name(name_or_path)
 
 
 def _name_in_file(path: Path) -> str | None:

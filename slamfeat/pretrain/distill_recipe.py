@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slamfeat.errors import ConfigError
 from slamfeat.pretrain.crops import CropConfig
@@ -22,6 +22,7 @@ class DenseConfig:
         cls: weight of the class token's part beside the patches'.
         smooth: error, in standard deviations of the teacher's channel, up to which it counts squared.
         cosine: weight of 1 - cosine beside the smooth L1.
+        centred: weight of 1 - cosine of the patches less their image's mean, which is how frontends look at them.
     """
 
     weight: float = 1.0
@@ -29,9 +30,10 @@ class DenseConfig:
     cls: float = 0.25
     smooth: float = 1.0
     cosine: float = 1.0
+    centred: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.weight, self.cls, self.cosine) < 0 or self.smooth <= 0:
+        if min(self.weight, self.cls, self.cosine, self.centred) < 0 or self.smooth <= 0:
             raise ConfigError("dense: weights must not be negative, and smooth above 0")
         if self.weight and (not self.layers or any(len(pair) != 2 for pair in self.layers)):
             raise ConfigError("dense: layers is a list of [student's block, teacher's block]")
@@ -77,6 +79,9 @@ class DistillRecipe:
         teacher: a backbone's name or file.
         students: one or several of one patch size, all taught by one pass of the teacher.
         init: weights for the first student to begin with; empty for none.
+        imitate: the students that are written have the map of their last block, so that their tokens take the place of
+            the teacher's in frontends, and heads that know these serve them.
+        sizes: of the global crops, which batches take turns in; empty for `crops.global_size` alone.
         data, crops, dense, prototypes, rates, probes, loop: see their classes. `loop.ema` gives the averaged students
             that are kept; the crops' solarisation and blur are as for pretraining.
         notes: for the files' metadata.
@@ -85,6 +90,8 @@ class DistillRecipe:
     teacher: str = "dinov2-vits14"
     students: list[ModelConfig] = field(default_factory=lambda: [ModelConfig(layer_scale=1.0)])
     init: str = ""
+    imitate: bool = False
+    sizes: list[int] = field(default_factory=list)
     data: ImagesConfig = field(default_factory=ImagesConfig)
     crops: CropConfig = field(default_factory=lambda: CropConfig(local_count=0))
     dense: DenseConfig = field(default_factory=DenseConfig)
@@ -108,4 +115,16 @@ class DistillRecipe:
         if len(set(patches.values())) > 1:
             said = ", ".join(f"{name} {patch}" for name, patch in patches.items())
             raise ConfigError(f"students: all need one patch size, not {said}; distil them one after the other")
-        self.crops.check_patch(next(iter(patches.values())))
+        for size in (self.crops.global_size, *self.sizes):
+            replace(self.crops, global_size=size).check_patch(next(iter(patches.values())))
+        depths = {s.architecture(self.crops.global_size).depth for s in self.students}
+        if self.imitate and not all(self.imitating_pair(depth) is not None for depth in depths):
+            raise ConfigError(
+                "imitate: dense.layers must pair every student's last block, -1, with one of the teacher's"
+            )
+
+    def imitating_pair(self, depth: int) -> int | None:
+        """Which of `dense.layers` is that of the last block of a student of this depth, if any is."""
+        if not self.dense.weight:
+            return None
+        return next((n for n, pair in enumerate(self.dense.layers) if pair[0] in (-1, depth - 1)), None)

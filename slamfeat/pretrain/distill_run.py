@@ -116,9 +116,11 @@ def _export(
     files: dict[str, Path] = {}
     for config in recipe.students:
         name, architecture = config.name, config.architecture(recipe.crops.global_size)
-        backbone, files[name] = task.student_backbone(name), out / f"{name}.safetensors"
+        state, files[name] = task.student_backbone(name).state_dict(), out / f"{name}.safetensors"
+        if recipe.imitate:
+            state, architecture = task.imitating(name, state, architecture)
         if ranks.first:
-            save_backbone(backbone.state_dict(), architecture, files[name], name=name, notes=notes)
+            save_backbone(state, architecture, files[name], name=name, notes=notes)
             say(f"written to {files[name]}")
     ranks.meet()
     return files

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slamfeat.backbones.base import Backbone
+from slamfeat.backbones.registry import Architecture
 from slamfeat.pretrain.clusters import spherical_kmeans
 from slamfeat.pretrain.collectives import sum_over_ranks
 from slamfeat.pretrain.crops import GLOBAL, CropConfig, make_crops
@@ -153,9 +154,26 @@ class DistillTask:
         config = next(student for student in self.recipe.students if student.name == name)
         return whole_copy(self._students[name].backbone, config.architecture(self.recipe.crops.global_size))
 
+    @torch.no_grad()
+    def imitating(
+        self, name: str, state: Mapping[str, Tensor], architecture: Architecture
+    ) -> tuple[dict[str, Tensor], Architecture]:
+        """A student's weights and architecture with the map that makes the teacher's tokens of its last block's."""
+        pair = self.recipe.imitating_pair(architecture.depth)
+        assert pair is not None, "the recipe checks this"
+        mapped, scale = self._students[name].patch_maps[pair], _scale(self.module.patch_scales[pair])
+        assert isinstance(mapped, nn.Linear)  # for the type checker
+        weight, bias = whole(mapped.weight), whole(mapped.bias)
+        spread, mean = scale.spread.to(weight), scale.mean.to(weight)
+        made = {**state, "output.weight": spread[:, None] * weight, "output.bias": spread * bias + mean}
+        block = f"{self.teacher.backbone.name}/{self.teacher.layers[pair]}"
+        return made, replace(architecture, output_dim=len(bias), imitates=block)
+
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Crops of the images behind some sample numbers."""
-        return self._cut(indices, self.recipe.crops)
+        """Crops of the images behind some sample numbers; of one size, since a batch's numbers follow one another."""
+        sizes = self.recipe.sizes or [self.recipe.crops.global_size]
+        size = sizes[min(indices) // self.recipe.loop.batch % len(sizes)]
+        return self._cut(indices, replace(self.recipe.crops, global_size=size))
 
     def _cut(self, indices: Sequence[int], config: CropConfig) -> Batch:
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
@@ -231,7 +249,10 @@ class DistillTask:
         for number, (patches, classes) in enumerate(zip(said.patches, said.classes, strict=True)):
             target, end = taught[number], f"_{number}" if len(said.patches) > 1 else ""
             share = dense.weight / len(said.patches)
-            parts[f"patch{end}"] = share, dense_loss(patches, self.module.patch_scales[number](target.patch), dense)
+            scale = _scale(self.module.patch_scales[number])
+            parts[f"patch{end}"] = share, dense_loss(patches, scale(target.patch), dense)
+            if dense.centred:
+                parts[f"centred{end}"] = share * dense.centred, centred_loss(scale.undo(patches.float()), target.patch)
             cls_loss = dense_loss(classes, self.module.cls_scales[number](target.cls), dense)
             parts[f"class{end}"] = share * dense.cls, cls_loss
         if said.cls_logits is not None:
@@ -261,6 +282,12 @@ def dense_loss(said: Tensor, target: Tensor, config: DenseConfig) -> Tensor:
     said = said.float()
     error = F.smooth_l1_loss(said, target, beta=config.smooth)
     return error + config.cosine * (1 - F.cosine_similarity(said, target, dim=-1).mean())
+
+
+def centred_loss(said: Tensor, target: Tensor) -> Tensor:
+    """1 - cosine of patches (B, N, C) less the mean of their image, a mean over all of them."""
+    said, target = (patches.float() - patches.float().mean(1, keepdim=True) for patches in (said, target))
+    return 1 - F.cosine_similarity(said, target, dim=-1).mean()
 
 
 def _scores(tokens: Tensor, centres: Tensor, temperature: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,35 @@ def test_it_can_be_packed(file: Path, tmp_path: Path) -> None:
     assert float(torch.cosine_similarity(first, second, dim=1).min()) > 0.999
 
 
+def test_one_that_imitates_another_serves_its_heads(tmp_path: Path, photo: object) -> None:
+    """Its last block's tokens are mapped, and no others; presets and shipped heads take them for the imitated ones."""
+    imitating = replace(ARCHITECTURE, output_dim=384, imitates="dinov2-vits14/5")
+    made = random_backbone(imitating)
+    save_backbone(made.state_dict(), imitating, tmp_path / "like.safetensors", name="like")
+    pack(made.state_dict(), tmp_path / "packed.safetensors", name="like", architecture=imitating)
+    images = torch.randn(1, 3, 28, 42, generator=torch.Generator().manual_seed(0))
+    for name in ("like", "packed"):
+        backbone = sf.load_backbone(str(tmp_path / f"{name}.safetensors"))
+        assert backbone.imitates == ("dinov2-vits14", 5) and backbone.output is not None
+        first, last = backbone.intermediate(images, [0, -1])
+        assert (first.shape[1], last.shape[1]) == (64, 384)
+        plain = backbone(images).patch
+        expected = torch.nn.functional.linear(plain.movedim(1, -1), backbone.output.weight, backbone.output.bias)
+        torch.testing.assert_close(last, expected.movedim(-1, 1))
+    frontend = sf.Frontend.from_pretrained(tmp_path / "like.safetensors")  # "balanced", with the light heads
+    assert frontend.config.heads == "light" and frontend.layers == [2]
+    features = frontend.extract(photo)
+    assert features.grid is not None and features.grid.tokens.shape[1] == 384
+    assert int(frontend.match(features, features).mask.sum()) > 100
+    with pytest.raises(ConfigError, match="trained on block 5 of dinov2-vits14"):
+        sf.Frontend(made, replace(frontend.config, layers=[1]))
+    other = replace(imitating, imitates="dinov2-vits14/7").build()
+    with pytest.raises(ConfigError, match="trained on block 5 of dinov2-vits14"):
+        sf.Frontend(other, frontend.config)
+    with pytest.raises(ConfigError, match="with its last block; keep all 3 blocks"):
+        pack(made.state_dict(), tmp_path / "cut.safetensors", name="like", depth=2, architecture=imitating)
+
+
 def test_what_a_file_cannot_say(file: Path, tmp_path: Path) -> None:
     state, metadata = load_file(file), read_metadata(file)
     with pytest.raises(ConfigError, match="a name that no published one has"):
@@ -55,6 +85,10 @@ def test_what_a_file_cannot_say(file: Path, tmp_path: Path) -> None:
         sf.load_backbone("dinov2-vits14", file)
     odd = tmp_path / "odd.safetensors"
     save_file(state, odd, metadata={**metadata, "architecture": json.dumps({"wings": 2})})
+    with pytest.raises(WeightsError, match="describe no backbone"):
+        sf.load_backbone(str(odd))
+    blockless = json.dumps(asdict(replace(ARCHITECTURE, output_dim=8, imitates="dinov2-vits14")))
+    save_file(state, odd, metadata={**metadata, "architecture": blockless})
     with pytest.raises(WeightsError, match="describe no backbone"):
         sf.load_backbone(str(odd))
     nameless = tmp_path / "nameless.safetensors"

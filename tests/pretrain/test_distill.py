@@ -19,7 +19,7 @@ from slamfeat.pretrain.crops import CropConfig
 from slamfeat.pretrain.distill_networks import TokenSample
 from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe, PrototypeConfig
 from slamfeat.pretrain.distill_run import make_task
-from slamfeat.pretrain.distill_task import DistillTask, dense_loss
+from slamfeat.pretrain.distill_task import DistillTask, centred_loss, dense_loss
 from slamfeat.pretrain.head import HeadConfig
 from slamfeat.pretrain.packed import CropTokens
 from slamfeat.pretrain.recipe import ModelConfig
@@ -155,6 +155,48 @@ def test_a_student_is_compared_with_its_teacher() -> None:
     assert figures["alike"] == pytest.approx(1, abs=1e-5) and figures["alike_centred"] == pytest.approx(1, abs=1e-4)
 
 
+def test_a_student_that_is_written_says_what_its_teacher_says() -> None:
+    """With the teacher's own weights and the right map, its tokens in a frontend are the teacher's."""
+    same = "{name: same, embed_dim: 384, depth: 6, num_heads: 6, grid: 37, layer_scale: 1.0}"
+    recipe = small_distillation(f"students=[{same}]", "dense.layers=[[2,2],[-1,5]]", "imitate=true")
+    task = make_task(recipe, *open_data(recipe.data))
+    task.measure(ALONE)
+    student, scale = task.module.students["same"], task.module.patch_scales[1]
+    theirs = task.teacher.backbone.state_dict()
+    student.backbone.load_state_dict({key: theirs[key] for key in student.backbone.state_dict()})
+    with torch.no_grad():
+        student.patch_maps[1].weight.copy_(torch.diag(1 / scale.spread))
+        student.patch_maps[1].bias.copy_(-scale.mean / scale.spread)
+    config = recipe.students[0]
+    state, architecture = task.imitating(
+        "same", task.student_backbone("same").state_dict(), config.architecture(recipe.crops.global_size)
+    )
+    assert (architecture.imitates, architecture.output_dim) == ("dinov2-vits14/5", 384)
+    backbone = architecture.build("same")
+    backbone.load_state_dict(state)
+    images = torch.randn(1, 3, 56, 84, generator=torch.Generator().manual_seed(0))
+    said, taught = backbone.freeze().intermediate(images, [-1])[0], task.teacher.backbone.intermediate(images, [5])[0]
+    torch.testing.assert_close(said, taught, atol=1e-4, rtol=1e-4)
+    assert float(centred_loss(said.flatten(2).mT, taught.flatten(2).mT)) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_centred_loss_is_blind_to_an_images_mean() -> None:
+    tokens = torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(0))
+    assert float(centred_loss(3 * tokens + torch.randn(2, 1, 5), tokens)) == pytest.approx(0, abs=1e-6)
+    assert float(centred_loss(tokens.mean(1, keepdim=True).expand_as(tokens), tokens)) > 0.9
+    assert float(centred_loss(-tokens, tokens)) == pytest.approx(2, abs=1e-6)
+
+
+def test_batches_take_turns_in_the_sizes_of_crops() -> None:
+    task = made("sizes=[56,84]", "dense.centred=1.0")
+    count = task.recipe.loop.batch
+    batches = [task.batch(range(count * step, count * step + count)) for step in range(3)]
+    assert [batch["global"].shape[-1] for batch in batches] == [56, 84, 56]
+    for batch in batches[:2]:
+        loss, figures = task.loss(batch)
+        assert torch.isfinite(loss) and 0 < float(figures["centred"]) < 2
+
+
 @pytest.mark.slow
 def test_a_student_comes_nearer_and_its_average_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -222,6 +264,10 @@ def test_settings_that_do_not_fit() -> None:
         DistillRecipe(dense=DenseConfig(weight=0))
     with pytest.raises(ConfigError, match="a name of its own"):
         DistillRecipe(students=[ModelConfig(name="a"), ModelConfig(name="a")])
+    with pytest.raises(ConfigError, match=r"imitate: dense\.layers must pair every student's last block"):
+        DistillRecipe(dense=DenseConfig(layers=[[5, 5]]), imitate=True)
+    with pytest.raises(ConfigError, match=r"global_size=100 is no multiple"):
+        DistillRecipe(sizes=[224, 100])
     with pytest.raises(ConfigError, match="must be count"):
         PrototypeConfig(dino=1.0, count=7, head=HeadConfig(prototypes=8))
     with pytest.raises(ConfigError, match="one patch size, not a 14, b 16"):
