@@ -7,7 +7,8 @@ Every image of the folder is in the pool, and of every second one nine copies: b
 size, JPEG of quality 30 and 60, 90 % of both sides cut out at the centre and at a place drawn at random, and brightness
 times 0.6 and 1.4 (clipped). `slamfeat curate` runs on all of it with default settings. A copy is found when it and its
 original are in one group of duplicates, whichever of them is kept. Recall is the share of copies found; precision the
-share of the images dropped that show what the image they were dropped for shows. Originals of the half, by a fixed
+share of the images dropped that show what the image they were dropped for shows; lost are photographs of which no
+image is left. Originals of the half, by a fixed
 hash, on some of which thresholds were chosen are counted apart from the others. A last table shows how far copies and
 other photographs lie apart.
 """
@@ -105,6 +106,8 @@ def score(entries: dict[str, dict[str, Any]], planted: dict[str, tuple[str, str]
             missed.append(f"{name} ({kind})")
     dropped = [name for name in entries if group(name) != name]
     wrong = [name for name in dropped if original(name) != original(group(name))]
+    shown = {original(group(name)) for name in entries}  # by whatever image of it is kept
+    lost = [name for name in entries if name not in planted and name not in shown]
     right: dict[bool, list[bool]] = {True: [], False: []}
     for name in dropped:
         right[is_chosen_on(original(name))].append(name not in wrong)
@@ -113,7 +116,7 @@ def score(entries: dict[str, dict[str, Any]], planted: dict[str, tuple[str, str]
         "rows": rows, "originals": len(entries) - len(planted), "planted": len(planted), "dropped": len(dropped),
         "recall": 1 - len(missed) / max(1, len(planted)), "precision": 1 - len(wrong) / max(1, len(dropped)),
         "held_out": _share(halves[False], right[False]), "chosen_on": _share(halves[True], right[True]),
-        "missed": missed, "wrong": [f"{name}, dropped for {group(name)}" for name in wrong],
+        "missed": missed, "lost": lost, "wrong": [f"{name}, dropped for {group(name)}" for name in wrong],
     }  # fmt: skip
 
 
@@ -175,7 +178,8 @@ def report(result: dict[str, Any], facts: dict[str, Any]) -> str:
     )
     return (
         f"{header_line(facts)}\n\n{result['originals']} photographs, {result['planted']} copies, {result['dropped']}"
-        f" dropped. Recall {result['recall']:.4f}, precision {result['precision']:.4f}.\n\n"
+        f" dropped. Recall {result['recall']:.4f}, precision {result['precision']:.4f};"
+        f" photographs lost: {len(result['lost'])}.\n\n"
         f"{table}\n{halves}\n{apart}{lists}"
     )
 

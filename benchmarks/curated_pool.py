@@ -1,16 +1,17 @@
-"""A pool with planted duplicates and imbalance, and two halves of it to train on: a curated one and a random one.
+"""A pool with planted duplicates and imbalance, and two choices of it to train on: a curated one and a random one.
 
     python -m benchmarks.curated_pool ../shared/data/unlabelled/imagenet_sample1000_256 --out runs/curated_pool
-    slamfeat pretrain cpu_vitt14 data.images=[runs/curated_pool/curated.txt] --out runs/pretrain/curated
-    slamfeat pretrain cpu_vitt14 data.images=[runs/curated_pool/random.txt] --out runs/pretrain/random
-    python -m benchmarks.backbones runs/pretrain/{random,curated}/backbone.safetensors --out OUT \\
+    for each in curated random; do slamfeat pretrain cpu_vitt14 data.images=[runs/curated_pool/$each.txt] \\
+        data.held_out=0.3 --out runs/pretrain/$each; done
+    python -m benchmarks.backbones runs/pretrain/{random,curated}/backbone.safetensors --out OUT --held-out 0.3 \\
         --images ../shared/data/unlabelled/imagenet_sample1000_256 --groups imagenet_groups
 
 As in DINOv2's ablation (arXiv 2304.07193, Table 2) at our size. One group of classes (--favoured) and one in --every
-of the other images are in the pool with nine copies each (byte for byte, resized, JPEG, cut out, brighter, darker), so
-that a random half shows them again and again. The curated half has as many images, from `slamfeat curate` with its
-default settings. Images that probes are asked for (--held-out, by a hash of their names) are in both lists as they
-are: a pretraining with the same share holds them out.
+of the other images are in the pool with nine copies each (pixel for pixel, resized, JPEG, cut out, brighter, darker),
+so that images drawn at random show them again and again. As many are chosen by `slamfeat curate` with its default
+settings, fewer than there are photographs (--share), so that its balancing has a say as well. Images that probes are
+asked for (--held-out, by a hash of their names) are in both lists as they are: a pretraining with the same share holds
+them out.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def plant(source: Path, folder: Path, given: argparse.Namespace) -> tuple[list[s
     return pool, held
 
 
-def halves(given: argparse.Namespace, pool: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the curated half, and of as many images at random."""
-    target = len(pool) // 2
+def choices(given: argparse.Namespace, pool: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of the curated choice, and of as many images at random."""
+    target = round(given.share * facts(pool)["photographs"])
     config = load_config(CurateConfig, None, [f"sample.target={target}", *given.settings])
     inputs = CurateInputs(given.out / "images")
     curate(inputs, given.out / "curation", config, LocalEngine(config.workers), say=print)
@@ -88,12 +89,12 @@ def run(given: argparse.Namespace) -> None:
         shutil.rmtree(given.out / "images", ignore_errors=True)
         write_text(planted, json.dumps(plant(given.data, given.out / "images", given)))
     pool, held = json.loads(planted.read_text())
-    curated, random = halves(given, pool)
+    curated, random = choices(given, pool)
     for name, chosen in (("curated", curated), ("random", random)):
         lines = [*(str((given.out / "images" / one).resolve()) for one in chosen), *held]
         write_text(given.out / f"{name}.txt", "\n".join(lines) + "\n")
     made = {"pool": facts(pool), "curated": facts(curated), "random": facts(random), "held out": len(held)}
-    write_text(given.out / "halves.json", json.dumps(made, indent=1) + "\n")
+    write_text(given.out / "choices.json", json.dumps(made, indent=1) + "\n")
     print(json.dumps(made))
 
 
@@ -105,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--groups", default="imagenet_groups", help="see slamfeat.pretrain.probes.groups")
     parser.add_argument("--favoured", default="canine", help="group whose images are copied")
     parser.add_argument("--every", type=int, default=12, help="of the others, one in so many is copied")
-    parser.add_argument("--held-out", type=float, default=0.05)
+    parser.add_argument("--share", type=float, default=0.7, help="of the pool's photographs, images of either choice")
+    parser.add_argument("--held-out", type=float, default=0.3)
     parser.add_argument("--out", type=Path, required=True, help="folder of pool and lists")
     try:
         run(parser.parse_intermixed_args(arguments))

@@ -42,6 +42,7 @@ def test_recall_and_precision_count_groups_whoever_is_kept() -> None:
     result = curate_duplicates.score(entries, planted)
     assert (result["planted"], result["originals"], result["dropped"]) == (4, 5, 4)
     assert (result["recall"], result["precision"]) == (0.75, 0.75)
+    assert result["lost"] == ["d"]
     assert result["missed"] == ["c~1 (resized)"] and result["wrong"] == ["d, dropped for e"]
     assert {row["copies"]: row["recall"] for row in result["rows"]} == {"resized": 0.5, "JPEG": 1.0}
     halves = [result[key] for key in ("chosen_on", "held_out")]
@@ -102,7 +103,7 @@ def test_a_planted_twin_stays_on_its_originals_side(sample: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_the_curated_half_shows_more_than_a_random_one(sample: Path, tmp_path: Path) -> None:
+def test_the_curated_choice_shows_more_than_a_random_one(sample: Path, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     files = sorted((sample / "rgb").iterdir())[::5]
     for file in files:
@@ -110,9 +111,10 @@ def test_the_curated_half_shows_more_than_a_random_one(sample: Path, tmp_path: P
     (tmp_path / "groups.txt").write_text(f"often {files[0].stem} {files[4].stem}\nseldom {files[1].stem}\n")
     words = ["--groups", str(tmp_path / "groups.txt"), "--favoured", "often", "--every", "50", "--held-out", "0.2"]
     curated_pool.main([str(tmp_path / "source"), *words, "--out", str(tmp_path / "out"), "workers=1"])
-    made = json.loads((tmp_path / "out" / "halves.json").read_text())
+    made = json.loads((tmp_path / "out" / "choices.json").read_text())
     assert made["pool"]["images"] > made["pool"]["photographs"] == len(files) - made["held out"] > 5
     assert made["curated"]["images"] == made["random"]["images"] == made["curated"]["photographs"]
+    assert made["curated"]["images"] <= round(0.7 * made["pool"]["photographs"])
     assert made["curated"]["photographs"] > made["random"]["photographs"]
     lists = [(tmp_path / "out" / f"{name}.txt").read_text().split() for name in ("curated", "random")]
     assert len(lists[0]) == len(lists[1]) and all(Path(line).is_file() for line in (*lists[0], *lists[1]))

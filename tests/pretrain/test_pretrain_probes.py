@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slamfeat.errors import ConfigError, ImageError
-from slamfeat.pretrain.probes.classes import leave_one_out_accuracy, linear_accuracy
+from slamfeat.pretrain.probes.classes import held_out_accuracy, leave_one_out_accuracy, linear_accuracy
 from slamfeat.pretrain.probes.correspondence import correspondence_accuracy, draw_warp, warp
 from slamfeat.pretrain.probes.features import Described, by_pixels, squares
 from slamfeat.pretrain.probes.groups import Groups, open_groups
@@ -101,6 +101,7 @@ def test_classes_that_can_be_told_apart() -> None:
     known, asked = slice(0, 200), slice(200, 300)
     assert linear_accuracy(features[known], labels[known], features[asked], labels[asked]) > 0.95
     assert leave_one_out_accuracy(features, labels) > 0.95
+    assert held_out_accuracy(features[known], labels[known], features[asked], labels[asked]) > 0.95
     shuffled = labels[torch.randperm(200)]
     assert linear_accuracy(features[known], shuffled, features[asked], labels[asked]) < 0.45
     assert leave_one_out_accuracy(features[known], shuffled) < 0.45
@@ -113,6 +114,20 @@ def test_neighbours_vote_by_their_likeness() -> None:
     assert leave_one_out_accuracy(vectors, labels, neighbours=4, temperature=0.07) == 1.0
     assert leave_one_out_accuracy(vectors, labels, neighbours=4, temperature=10.0) == 0.6
     assert leave_one_out_accuracy(vectors, labels, neighbours=1, temperature=10.0) == 1.0
+
+
+def test_held_out_images_are_asked_of_the_others_alone() -> None:
+    rng = np.random.default_rng(2)
+    labels = torch.from_numpy(rng.integers(0, 3, 60))
+    vectors = torch.from_numpy(rng.normal(size=(3, 8))[labels] + 0.8 * rng.normal(size=(60, 8)))
+    known, asked = slice(0, 40), range(40, 60)
+    one_by_one = [
+        voted(torch.cat([vectors[known], vectors[i : i + 1]]), torch.cat([labels[known], labels[i : i + 1]]), 40, 5)
+        == int(labels[i])
+        for i in asked
+    ]
+    said = held_out_accuracy(vectors[known], labels[known], vectors[40:], labels[40:], neighbours=5)
+    assert said == pytest.approx(np.mean(one_by_one)) and 0.3 < said < 1
 
 
 @pytest.mark.parametrize("block", [1, 7, 60, 1024])

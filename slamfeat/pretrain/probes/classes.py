@@ -34,6 +34,24 @@ def leave_one_out_accuracy(
     return hits / len(unit)
 
 
+def held_out_accuracy(
+    known: Tensor, known_labels: Tensor, asked: Tensor, asked_labels: Tensor, neighbours: int = 20,
+    temperature: float = 0.07,
+) -> float:  # fmt: skip
+    """Share of asked images whose nearest known neighbours vote for their class; see `leave_one_out_accuracy`.
+
+    Args:
+        known, asked: (N, C) and (M, C) vectors of any length.
+        known_labels, asked_labels: (N,) and (M,) classes from 0.
+        neighbours, temperature: of the vote.
+    """
+    alike = F.normalize(asked, dim=1) @ F.normalize(known, dim=1).T
+    best, which = alike.topk(min(neighbours, len(known)), dim=1)
+    votes = alike.new_zeros(len(asked), int(known_labels.max()) + 1)
+    votes.scatter_add_(1, known_labels[which], (best / temperature).exp())
+    return float((votes.argmax(1) == asked_labels).double().mean())
+
+
 def linear_accuracy(
     known: Tensor,
     known_labels: Tensor,
