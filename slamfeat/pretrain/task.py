@@ -110,7 +110,7 @@ def build_student(recipe: PretrainRecipe) -> Network:
 
 
 def take_weights(backbone: Backbone, init: str) -> None:
-    """Give a backbone the weights of another one.
+    """Give a backbone the weights of another one, or of the first blocks of a deeper one.
 
     Args:
         backbone: changed in place.
@@ -121,7 +121,9 @@ def take_weights(backbone: Backbone, init: str) -> None:
         WeightsError: weights missing, damaged or of another architecture.
     """
     start, _ = load_pretrained(init, torch.device("cpu"))
-    given, own = start.state_dict(), backbone.state_dict()
+    own = backbone.state_dict()
+    deeper = tuple(f"blocks.{number}." for number in range(backbone.depth, start.depth))
+    given = {name: value for name, value in start.state_dict().items() if not name.startswith(deeper)}
     wrong = [name for name in {**own, **given} if name not in own or name not in given]
     wrong += [f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}" for name, value in own.items()
               if name in given and given[name].shape != value.shape]  # fmt: skip

@@ -259,6 +259,16 @@ def test_a_teachers_scores_are_of_its_own_tokens() -> None:
     assert float(task._ibot(logits, taught)) == pytest.approx(float(entropy), rel=1e-4)
 
 
+def test_a_student_may_begin_as_its_teachers_first_blocks() -> None:
+    first = "students=[{name: first, embed_dim: 384, depth: 2, num_heads: 6, grid: 37}]"
+    task = made(first, "init=default", "dense.layers=[[-1,5]]")
+    ours, theirs = task.student_backbone("first"), task.teacher.backbone
+    images = torch.randn(1, 3, 28, 42, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours.intermediate(images, [1]), theirs.intermediate(images, [1]))
+    with pytest.raises(WeightsError, match=r"init=default: does not fit deep in blocks\.9"):
+        made(first.replace("first", "deep").replace("depth: 2", "depth: 10"), "init=default", "dense.layers=[[-1,5]]")
+
+
 def test_settings_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="nothing to learn"):
         DistillRecipe(dense=DenseConfig(weight=0))
