@@ -19,10 +19,8 @@ from slamfeat.frontend.plane_warp import Floats
 _NOISE = 2.0  # grey levels: keeps the noise of flat patches from being blown up to texture
 _SIDE, _STEP = 13, 2  # samples a side of the patch, and pixels between them
 _WIDTH = 3.5  # deviations of the weights a side: the border has no say
-_DAMPING = (
-    1e-3,
-    0.05 * (_STEP * _SIDE / 4) ** 2,
-)  # of steps of the place and of the map, in mean curvatures of the place
+# Of steps of the place and of the map, in mean curvatures of the place: maps that neighbours vouch for change slowly.
+_DAMPING = 1e-3, 0.05 * (_STEP * _SIDE / 4) ** 2
 _LONGEST_PX, _MOST_BEND = 6.0, 0.35  # that a step may move, and by how much of itself it may change a map
 _SMOOTH = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
 _CHUNK = 256  # matches at once: their patches stay in the cache
@@ -31,7 +29,7 @@ _STEPS = (False,) * 3 + (True,) * 4  # of Gauss-Newton, by whether they refine t
 
 @dataclass(frozen=True)
 class Smooth:
-    """A grey image as it is aligned: smoothed for samples two pixels apart, and its slopes.
+    """A grey image as it is aligned: smoothed, so that samples two pixels apart lose little, and its slopes.
 
     Attributes:
         values: (H, W) grey levels.
