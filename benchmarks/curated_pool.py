@@ -85,10 +85,14 @@ def run(given: argparse.Namespace) -> None:
         ConfigError, InputError: the images or settings are of no use.
     """
     planted = given.out / "pool.json"
-    if not planted.is_file():
-        shutil.rmtree(given.out / "images", ignore_errors=True)
-        write_text(planted, json.dumps(plant(given.data, given.out / "images", given)))
-    pool, held = json.loads(planted.read_text())
+    asked = {key: str(getattr(given, key)) for key in ("data", "groups", "favoured", "every", "held_out")}
+    if not planted.is_file() or json.loads(planted.read_text())["of"] != asked:
+        for folder in ("images", "curation"):
+            shutil.rmtree(given.out / folder, ignore_errors=True)
+        pool, held = plant(given.data, given.out / "images", given)
+        write_text(planted, json.dumps({"of": asked, "pool": pool, "held": held}))
+    kept = json.loads(planted.read_text())
+    pool, held = kept["pool"], kept["held"]
     curated, random = choices(given, pool)
     for name, chosen in (("curated", curated), ("random", random)):
         lines = [*(str((given.out / "images" / one).resolve()) for one in chosen), *held]

@@ -25,7 +25,7 @@ from slamfeat.backbones.own import save_backbone
 from slamfeat.config import load_config
 from slamfeat.files import write_text
 from slamfeat.pretrain.recipe import PretrainRecipe
-from slamfeat.pretrain.sources import open_images, split_names
+from slamfeat.pretrain.run import open_data
 from slamfeat.train.recipe_files import find_recipe
 
 NAME = "lightly14"
@@ -124,8 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that read images")
     given = parser.parse_intermixed_args(arguments)
     recipe = load_config(PretrainRecipe, find_recipe(given.recipe, "pretrain"), given.settings)
-    images = open_images(recipe.data.images)
-    learnt, _ = split_names(images, recipe.data.held_out)
+    made = recipe.architecture
+    if made.registers or made.position != "offset" or made.ffn != "mlp":
+        parser.error("the model must be a plain DINOv2: no registers, position offset, ffn mlp")
+    images, learnt, _ = open_data(recipe.data)
+    if len(learnt) < recipe.loop.batch:
+        parser.error(f"{len(learnt)} images are fewer than loop.batch={recipe.loop.batch}")
     files = [str(Path(images.names[number]).resolve()) for number in learnt]
     ended = train(recipe, files, given.out, given.workers)
     first = len(ended) // 10

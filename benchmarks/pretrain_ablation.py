@@ -47,10 +47,11 @@ def shortened(recipe: PretrainRecipe, steps: int) -> PretrainRecipe:
     def part(count: int) -> int:
         return round(share * count)
 
-    loop = replace(recipe.loop, steps=steps, warmup=part(recipe.loop.warmup), evaluate_every=0)
+    loop = replace(recipe.loop, steps=steps, warmup=part(recipe.loop.warmup), evaluate_every=0, patience=0)
     teacher = replace(recipe.teacher, warmup=part(recipe.teacher.warmup))
     rates = replace(recipe.rates, last_layer_from=part(recipe.rates.last_layer_from))
-    return replace(recipe, loop=loop, teacher=teacher, rates=rates)
+    gram = replace(recipe.gram, from_step=part(recipe.gram.from_step), refresh=part(recipe.gram.refresh))
+    return replace(recipe, loop=loop, teacher=teacher, rates=rates, gram=gram)
 
 
 def recipe_of(given: argparse.Namespace, words: Sequence[str]) -> PretrainRecipe:

@@ -102,6 +102,7 @@ class TokenCache:
         self.patch_size, self.depth, self.name, self.device, self.dtype = (
             backbone.patch_size, backbone.depth, backbone.name, backbone.device, backbone.dtype,
         )  # fmt: skip
+        self.imitates, self.check_images = backbone.imitates, backbone.check_images
 
     def normalize(self, image: Tensor) -> Tensor:
         """The image itself: normalised when tokens are computed."""

@@ -65,5 +65,5 @@ def architecture_in(metadata: Mapping[str, str], path: Path) -> Architecture | N
         architecture = Architecture(**json.loads(metadata[KEY]))
         _ = architecture.imitated
         return architecture
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: its metadata describe no backbone that this version builds ({error})") from error

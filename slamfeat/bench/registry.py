@@ -100,7 +100,8 @@ def _named_in(recipe: Path) -> list[Path]:
 
     made = load_pipeline(recipe)
     named = (Path(word).expanduser() for word in (made.weights, made.frontend.heads) if word)
-    return [path for path in named if path.is_file()]
+    files = (path / "model.safetensors" if path.is_dir() else path for path in named)  # a folder as Hugging Face's
+    return [path for path in files if path.is_file()]
 
 
 @functools.cache

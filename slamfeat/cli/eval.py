@@ -98,10 +98,13 @@ class _Run:
 
 
 def _run_of(folder: Path) -> _Run:
+    from slamfeat.vo.run import alignment_for
+
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        align = metrics.get("align")
-        return _Run(int(metrics["frames"]), AlignChoice(align) if align else None)
+        # A run without ground truth of its own was not aligned: then as it would have been.
+        align = metrics["align"] or alignment_for(metrics["mode"], metrics["scale"])
+        return _Run(int(metrics["frames"]), AlignChoice(align))
     except (OSError, ValueError, KeyError, TypeError):
         return _Run()
 

@@ -22,7 +22,7 @@ class FrontendConfig:
         layers: blocks of the backbone whose tokens are used, from 0; negative counts from the end. Several are joined.
             Empty for the block at `depth` of the published ones.
         depth: share of the backbone's published blocks to compute where `layers` is empty. The last ones know what a
-            thing is, but less well where it is.
+            thing is, but less well where it is. Of a backbone that imitates another's block it is always the last one.
         cell: pixels of the image that one patch covers; 0 for twice the backbone's patch size, the patch size for
             an image at full resolution. Larger cells show the backbone a smaller image: fewer tokens, less time.
         fit: how the image is brought to whole cells: "crop", "pad" or "resize".

@@ -9,12 +9,13 @@ from pathlib import Path
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.matcher import MatcherConfig
-from slamfeat.frontend.pretrained import whose_tokens
+from slamfeat.frontend.pretrained import backbone_name, imitated_block
 from slamfeat.frontend.refine import RefineConfig
 from slamfeat.frontend.selector import SelectorConfig
 
 HEADS_BACKBONE = "dinov2-vits14"
-"""Whose tokens the shipped heads know."""
+HEADS_BLOCK = 5
+"""Whose tokens, and which block's, the shipped heads know."""
 
 
 def _detector() -> SelectorConfig:
@@ -63,7 +64,8 @@ def default_preset(weights: str | Path) -> str:
     Args:
         weights: as in `Frontend.from_pretrained`.
     """
-    return "balanced" if whose_tokens(weights) == HEADS_BACKBONE else "untrained"
+    known = backbone_name(weights) == HEADS_BACKBONE or imitated_block(weights) == (HEADS_BACKBONE, HEADS_BLOCK)
+    return "balanced" if known else "untrained"
 
 
 def find_preset(name: str) -> FrontendConfig:

@@ -42,12 +42,11 @@ def backbone_name(name_or_path: str | Path) -> str | None:
     return str(name_or_path)
 
 
-def whose_tokens(name_or_path: str | Path) -> str | None:
-    """The backbone whose tokens come of what `load_pretrained` takes: the one that it imitates, else itself."""
+def imitated_block(name_or_path: str | Path) -> tuple[str, int] | None:
+    """Name and block that the backbone behind what `load_pretrained` takes imitates, if it does."""
     path = DEFAULT_WEIGHTS if str(name_or_path) == "default" else Path(name_or_path).expanduser()
     architecture = architecture_in(read_metadata(path), path) if path.is_file() else None
-    imitated = architecture.imitated if architecture else None
-    return imitated[0] if imitated else backbone_name(name_or_path)
+    return architecture.imitated if architecture else None
 
 
 def _name_in_file(path: Path) -> str | None:

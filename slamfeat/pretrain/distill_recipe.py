@@ -75,6 +75,8 @@ class PrototypeConfig:
 class DistillRecipe:
     """Small backbones from a larger, frozen one.
 
+    `imitate` alone may differ when a run is gone on with: it changes what is written, not what is learnt.
+
     Attributes:
         teacher: a backbone's name or file.
         students: one or several of one patch size, all taught by one pass of the teacher.
@@ -90,7 +92,7 @@ class DistillRecipe:
     teacher: str = "dinov2-vits14"
     students: list[ModelConfig] = field(default_factory=lambda: [ModelConfig(layer_scale=1.0)])
     init: str = ""
-    imitate: bool = False
+    imitate: bool = field(default=False, metadata={"neutral": True})
     sizes: list[int] = field(default_factory=list)
     data: ImagesConfig = field(default_factory=ImagesConfig)
     crops: CropConfig = field(default_factory=lambda: CropConfig(local_count=0))

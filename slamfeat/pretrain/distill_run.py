@@ -19,6 +19,7 @@ import torch
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
+from slamfeat.errors import ConfigError
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.distill_networks import Student, Teacher
 from slamfeat.pretrain.distill_recipe import DistillRecipe
@@ -31,6 +32,7 @@ from slamfeat.pretrain.task import take_weights
 from slamfeat.train.checkpoint import checkpoint_steps, load_weights
 from slamfeat.train.distributed import Ranks, joined_ranks
 from slamfeat.train.loop import TrainingResult, train
+from slamfeat.train.order import check_shared
 from slamfeat.train.rng import seed_generators
 from slamfeat.train.run_folder import RunFolder
 from slamfeat.train.weights import copy_weights, kept_weights
@@ -61,6 +63,7 @@ def distill(
     out = Path(out)
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
+        check_shared(recipe.loop, ranks.world)
         record(recipe, out, command, ranks)
         if ranks.first:
             names = ", ".join(student.name for student in recipe.students)
@@ -85,6 +88,8 @@ def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_ou
     backbone, _ = load_pretrained(recipe.teacher, torch.device("cpu"))
     pairs = recipe.dense.layers if recipe.dense.weight else []
     taught = [pair[1] for pair in pairs]
+    if recipe.imitate and backbone.output is not None:
+        raise ConfigError(f"imitate: {recipe.teacher} imitates another backbone itself; take that one for the teacher")
     if recipe.prototypes.dino or recipe.prototypes.ibot:
         taught.append(-1)
     teacher = Teacher(backbone, taught)

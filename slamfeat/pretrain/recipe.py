@@ -215,7 +215,8 @@ class PretrainRecipe:
     Attributes:
         model, data, crops, masks, dino_head, ibot_head, teacher, objective, gram, rates, probes, loop: see their
             classes.
-        init: weights to begin with: a backbone's name or file; empty for none.
+        init: weights to begin with: a backbone's name or file, of this architecture or a deeper one, of which the first
+            blocks are taken; empty for none.
         start: folder of a pretraining to begin with, as its newest checkpoint is: student, teacher and heads; for a
             phase at another size of crops.
         notes: for the file's metadata, such as the images' licence.

@@ -122,8 +122,9 @@ def take_weights(backbone: Backbone, init: str) -> None:
     """
     start, _ = load_pretrained(init, torch.device("cpu"))
     own = backbone.state_dict()
-    deeper = tuple(f"blocks.{number}." for number in range(backbone.depth, start.depth))
-    given = {name: value for name, value in start.state_dict().items() if not name.startswith(deeper)}
+    deeper = (f"blocks.{number}." for number in range(backbone.depth, start.depth))
+    left_out = ("output.", *deeper)  # what an imitating one is like is not its own weights' business
+    given = {name: value for name, value in start.state_dict().items() if not name.startswith(left_out)}
     wrong = [name for name in {**own, **given} if name not in own or name not in given]
     wrong += [f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}" for name, value in own.items()
               if name in given and given[name].shape != value.shape]  # fmt: skip

@@ -39,6 +39,7 @@ from slamfeat.train.stages import KINDS
 from slamfeat.train.warm import published_fine
 
 _ENDED = ("steps", "patience")
+SPLITS = ("train", "held_out")
 _WAIT_S = 0.2
 
 
@@ -77,8 +78,7 @@ def make_heads(
     out = Path(out)
     device = recipe.settings(_stages(recipe)[0]).loop.device
     with joined_ranks(device) as ranks:  # once for all stages: a group that was left cannot be joined again
-        for stage in _stages(recipe):  # before hours of preparing
-            check_shared(recipe.settings(stage).loop, rank_and_world()[1], f"{stage}.loop.batch")
+        _check_before(recipe, out)
         if ranks.first:
             write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
         return _make_heads(recipe, out, command, say, stop, ranks)
@@ -111,6 +111,22 @@ def _make_heads(
     return HeadsResult(file, results)
 
 
+def _check_before(recipe: HeadsRecipe, out: Path) -> None:
+    """Raise now, rather than after hours of preparing, where processes cannot share a batch or photographs are missing.
+
+    What a source lacks must not leave a cache either, that would stand in the way of the next recipe.
+    """
+    for stage in _stages(recipe):
+        check_shared(recipe.settings(stage).loop, rank_and_world()[1], f"{stage}.loop.batch")
+        for split in SPLITS:
+            if not _cache_folder(out, stage, split).exists():
+                HeadRows(recipe, stage, split).source()
+
+
+def _cache_folder(out: Path, stage: str, split: str) -> Path:
+    return out / "cache" / f"{stage}_{split}"
+
+
 def _stages(recipe: HeadsRecipe) -> list[str]:
     return [stage for stage in KINDS if stage in recipe.stages]
 
@@ -128,10 +144,8 @@ def _caches(
 ) -> tuple[PairCache, PairCache] | None:
     """Prepared pairs of both splits; None where preparing was interrupted."""
     caches = []
-    for split in ("train", "held_out"):
-        rows, folder = HeadRows(recipe, stage, split), out / "cache" / f"{stage}_{split}"
-        if not folder.exists():  # what the photographs lack must not leave a cache that stands in the next recipe's way
-            rows.source()
+    for split in SPLITS:
+        rows, folder = HeadRows(recipe, stage, split), _cache_folder(out, stage, split)
         cache = _lay_out(rows, folder)
         if missing := len(cache.missing()):
             say(f"{stage}: preparing {missing} of {cache.count} pairs ({split}) in {folder}")

@@ -190,5 +190,5 @@ def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         value, key = getattr(settings, field.name), f"{prefix}{field.name}"
         if dataclasses.is_dataclass(value):
             yield from _flat(value, f"{key}.")
-        elif not (isinstance(settings, LoopConfig) and field.name in NEUTRAL):
+        elif not (isinstance(settings, LoopConfig) and field.name in NEUTRAL) and not field.metadata.get("neutral"):
             yield key, value

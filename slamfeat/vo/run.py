@@ -118,7 +118,12 @@ def check_align(align: str) -> None:
 
 def default_alignment(odometry: Odometry) -> str:
     """SE(3) where the scale is known (depth, stereo, or ground-truth scale a pair), Sim(3) otherwise."""
-    return "sim3" if odometry.mode == "mono" and "ground-truth" not in odometry.scale_label else "se3"
+    return alignment_for(odometry.mode, odometry.scale_label)
+
+
+def alignment_for(mode: str, scale_label: str) -> str:
+    """See `default_alignment`."""
+    return "sim3" if mode == "mono" and "ground-truth" not in scale_label else "se3"
 
 
 def summary(result: RunResult, sequence: str, odometry: Odometry, out: Path | None) -> dict[str, Any]:

@@ -71,6 +71,10 @@ def test_one_that_imitates_another_serves_its_heads(tmp_path: Path, photo: objec
     with pytest.raises(ConfigError, match="trained on block 5 of dinov2-vits14"):
         sf.Frontend(made, replace(frontend.config, layers=[1]))
     other = replace(imitating, imitates="dinov2-vits14/7").build()
+    save_backbone(
+        other.state_dict(), replace(imitating, imitates="dinov2-vits14/7"), tmp_path / "o.safetensors", name="o"
+    )
+    assert sf.Frontend.from_pretrained(tmp_path / "o.safetensors").config.heads == ""  # none know that block
     with pytest.raises(ConfigError, match="trained on block 5 of dinov2-vits14"):
         sf.Frontend(other, frontend.config)
     with pytest.raises(ConfigError, match="with its last block; keep all 3 blocks"):

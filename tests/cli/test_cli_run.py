@@ -40,6 +40,9 @@ def test_eval_aligns_a_run_as_the_run_did(sequence: Path) -> None:
     assert again["align"] == "se3" and again["ate_rmse_m"] == pytest.approx(row["ate_rmse_m"], abs=1e-6)
     assert cli_json("eval", "runs/a", sequence, "--align", "sim3")["align"] == "sim3"
     assert cli_json("eval", "runs/a/trajectory.tum", sequence)["align"] == "sim3"
+    truth = (sequence / "groundtruth.txt").rename("truth.txt")  # a run that has none is metric nevertheless
+    assert cli_json("run", sequence, "--out", "runs/b")["align"] is None
+    assert cli_json("eval", "runs/b", truth)["align"] == "se3"
 
 
 def test_the_folder_is_exactly_the_documented_tree(sequence: Path) -> None:

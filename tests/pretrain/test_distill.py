@@ -219,6 +219,27 @@ def test_a_student_comes_nearer_and_its_average_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_is_written_imitates_by_the_averaged_weights(tmp_path: Path) -> None:
+    """Asked for only when the run had ended, which is then gone on with, and written anew."""
+    out = tmp_path / "run"
+    words = [*command("distill", out, "loop.steps=6", "loop.evaluate_every=0", "dense.layers=[[-1,5]]")[2:]]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert sf.load_backbone(str(out / "tiny14.safetensors")).imitates is None
+    done = CliRunner().invoke(app, [*words, "imitate=true"])
+    assert done.exit_code == 0, done.output
+    student = sf.load_backbone(str(out / "tiny14.safetensors"))
+    assert student.imitates == ("dinov2-vits14", 5) and student.output is not None
+    kept = load_checkpoint(out / "run" / "checkpoints", 6)
+    assert kept.average is not None
+    weight = kept.average["students.tiny14.patch_maps.0.weight"]
+    spread = {**kept.weights, **kept.average}["patch_scales.0.spread"]
+    torch.testing.assert_close(student.output.weight, spread[:, None] * weight)
+    assert not torch.equal(weight, kept.weights["students.tiny14.patch_maps.0.weight"])
+    # It can be taught further, or begin another pretraining, as its own architecture.
+    made("students=[{name: tiny14, embed_dim: 64, depth: 4, num_heads: 2}]", f"init={out / 'tiny14.safetensors'}")
+
+
+@pytest.mark.slow
 def test_two_processes_share_out_students(tmp_path: Path) -> None:
     done = run("distill", tmp_path / "two", "loop.steps=4", "loop.evaluate_every=2", "loop.shard=true", processes=2)
     assert done.returncode == 0, done.stderr

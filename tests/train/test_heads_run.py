@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,11 +37,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_what_cannot_work_is_said_before_pairs_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_work_is_said_before_pairs_are_prepared(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = load_config(HeadsRecipe, find_recipe("cpu_tiny"), [f"data.photos=[{tmp_path}/nowhere]", *SMALL])
     with pytest.raises(InputError, match=r"data\.photos: no such folder: .*nowhere; set data\.photos="):
         make_heads(recipe, tmp_path / "out")
     assert not (tmp_path / "out" / "cache").exists()  # or other photographs would be refused its place
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(sorted((sample / "rgb").iterdir())[0], photos / "alone.png")  # there, but none for judging
+    alone = load_config(HeadsRecipe, find_recipe("cpu_tiny"), [f"data.photos=[{photos}]", *SMALL])
+    with pytest.raises((ConfigError, InputError), match="held_out"):
+        make_heads(alone, tmp_path / "out")
+    assert not (tmp_path / "out" / "cache").exists()
     batch = recipe.matcher.loop.batch
     monkeypatch.setattr("slamfeat.train.heads_run.rank_and_world", lambda: (0, batch + 1))
     with pytest.raises(ConfigError, match=rf"matcher\.loop\.batch={batch} cannot be shared by {batch + 1} processes"):
