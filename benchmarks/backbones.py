@@ -1,6 +1,6 @@
 """What backbones are worth, side by side: probes on images, and poses of pairs by their tokens alone.
 
-    python -m benchmarks.backbones default runs/distill/cpu_student/slamfeat-vitt14.safetensors \\
+    python -m benchmarks.backbones default runs/distill/cpu_student/slamfeat-vits14-2.safetensors \\
         --images ../shared/data/unlabelled/imagenet_sample1000_256 --groups imagenet_groups \\
         --data ../shared/data --out benchmarks/results/backbones
 

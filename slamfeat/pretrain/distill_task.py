@@ -207,7 +207,8 @@ class DistillTask:
         """Mean cosine between the teacher's patches and what the student's maps make of its own, by the taught block.
 
         `alike` is that of the tokens as they are; `alike_centred`, which a student that always says the mean has 0 of,
-        is that of the tokens in standard deviations from their mean.
+        is that of the tokens in standard deviations from their mean; `alike_in_image` that of the tokens less their
+        image's mean, as frontends compare them.
         """
         student, said = self._students[name], dict[str, list[float]]()
         maps = [(whole(one.weight), whole(one.bias)) for one in student.patch_maps if isinstance(one, nn.Linear)]
@@ -219,11 +220,9 @@ class DistillTask:
             for number, ((weight, bias), (tokens,)) in enumerate(zip(maps, own, strict=True)):
                 scale, end = _scale(self.module.patch_scales[number]), f"_{number}" if len(maps) > 1 else ""
                 guess, target = F.linear(tokens.patch.float(), weight, bias), scale(taught[number].patch)
-                for key, own_say, right in (
-                    ("alike", scale.undo(guess), scale.undo(target)),
-                    ("alike_centred", guess, target),
-                ):
-                    cosines = F.cosine_similarity(own_say, right, dim=-1)
+                looks = zip(_looks(guess, scale), _looks(target, scale), strict=True)
+                for key, (ours, theirs) in zip(("alike", "alike_centred", "alike_in_image"), looks, strict=True):
+                    cosines = F.cosine_similarity(ours, theirs, dim=-1)
                     said.setdefault(key + end, []).extend(cosines.mean(1).tolist())
         return {key: float(np.mean(values)) for key, values in said.items()}
 
@@ -286,8 +285,18 @@ def dense_loss(said: Tensor, target: Tensor, config: DenseConfig) -> Tensor:
 
 def centred_loss(said: Tensor, target: Tensor) -> Tensor:
     """1 - cosine of patches (B, N, C) less the mean of their image, a mean over all of them."""
-    said, target = (patches.float() - patches.float().mean(1, keepdim=True) for patches in (said, target))
-    return 1 - F.cosine_similarity(said, target, dim=-1).mean()
+    return 1 - F.cosine_similarity(_in_image(said), _in_image(target), dim=-1).mean()
+
+
+def _looks(scaled: Tensor, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
+    """Scaled patches (B, N, C) as the teacher's, as they are, and as the teacher's less the mean of their image."""
+    return scale.undo(scaled), scaled, _in_image(scaled) * scale.spread
+
+
+def _in_image(patches: Tensor) -> Tensor:
+    """(B, N, C) less the mean of their image."""
+    wide = patches.float()
+    return wide - wide.mean(1, keepdim=True)
 
 
 def _scores(tokens: Tensor, centres: Tensor, temperature: float) -> Tensor:
