@@ -305,7 +305,7 @@ def test_a_taken_folder_is_refused_and_overwriting_spares_what_is_not_the_runs(t
     run(tmp_path, config)
     (tmp_path / "notes.txt").write_text("mine")
     before = (tmp_path / "log.jsonl").read_text()
-    with pytest.raises(OutputError, match=r"already holds something.*--overwrite"):
+    with pytest.raises(OutputError, match=r"already holds something; choose another --out, or remove it"):
         run(tmp_path, config)
     assert (tmp_path / "log.jsonl").read_text() == before
     shorter = ToyConfig(loop(steps=2))

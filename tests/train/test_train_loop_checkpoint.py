@@ -148,7 +148,7 @@ def test_no_usable_checkpoint(tmp_path: Path) -> None:
     run(tmp_path / "run", config)
     for path in (tmp_path / "run" / "checkpoints").glob("*.pt"):
         path.write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"step-00000002\.pt: damaged.*begin anew with overwrite"):
+    with pytest.raises(WeightsError, match=r"step-00000002\.pt: damaged.*choose another --out, or remove the folder"):
         run(tmp_path / "run", config, resume="auto")
 
 
