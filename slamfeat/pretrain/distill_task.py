@@ -21,8 +21,9 @@ from slamfeat.backbones.registry import Architecture
 from slamfeat.pretrain.clusters import spherical_kmeans
 from slamfeat.pretrain.collectives import sum_over_ranks
 from slamfeat.pretrain.crops import GLOBAL, CropConfig, make_crops
+from slamfeat.pretrain.distill_losses import centred_loss, dense_loss, likenesses
 from slamfeat.pretrain.distill_networks import Scale, Student, StudentOutputs, Teacher, TokenSample
-from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe
+from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.light import apply_light
 from slamfeat.pretrain.losses import dino_loss, ibot_loss
 from slamfeat.pretrain.network import whole_copy
@@ -220,7 +221,7 @@ class DistillTask:
             for number, ((weight, bias), (tokens,)) in enumerate(zip(maps, own, strict=True)):
                 scale, end = _scale(self.module.patch_scales[number]), f"_{number}" if len(maps) > 1 else ""
                 guess, target = F.linear(tokens.patch.float(), weight, bias), scale(taught[number].patch)
-                looks = zip(_looks(guess, scale), _looks(target, scale), strict=True)
+                looks = zip(likenesses(guess, scale), likenesses(target, scale), strict=True)
                 for key, (ours, theirs) in zip(("alike", "alike_centred", "alike_in_image"), looks, strict=True):
                     cosines = F.cosine_similarity(ours, theirs, dim=-1)
                     said.setdefault(key + end, []).extend(cosines.mean(1).tolist())
@@ -274,29 +275,6 @@ class DistillTask:
         targets = _scores(taught.patch.flatten(0, 1), self.module.patch_centres, config.teacher_temperature)
         everywhere = torch.ones(taught.patch.shape[:2], dtype=torch.bool, device=targets.device)
         return ibot_loss(logits, targets, everywhere, config.temperature)
-
-
-def dense_loss(said: Tensor, target: Tensor, config: DenseConfig) -> Tensor:
-    """Smooth L1 in standard deviations, and 1 - cosine, of tokens (..., C); a mean over all of them."""
-    said = said.float()
-    error = F.smooth_l1_loss(said, target, beta=config.smooth)
-    return error + config.cosine * (1 - F.cosine_similarity(said, target, dim=-1).mean())
-
-
-def centred_loss(said: Tensor, target: Tensor) -> Tensor:
-    """1 - cosine of patches (B, N, C) less the mean of their image, a mean over all of them."""
-    return 1 - F.cosine_similarity(_in_image(said), _in_image(target), dim=-1).mean()
-
-
-def _looks(scaled: Tensor, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
-    """Scaled patches (B, N, C) as the teacher's, as they are, and as the teacher's less the mean of their image."""
-    return scale.undo(scaled), scaled, _in_image(scaled) * scale.spread
-
-
-def _in_image(patches: Tensor) -> Tensor:
-    """(B, N, C) less the mean of their image."""
-    wide = patches.float()
-    return wide - wide.mean(1, keepdim=True)
 
 
 def _scores(tokens: Tensor, centres: Tensor, temperature: float) -> Tensor:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from photo_moves import corners, moved, warped
 
 from slamfeat.frontend.align import Aligned, Smooth, _even, _samples, _template, align_points
 from slamfeat.frontend.align_lost import AlignLimits, align_lost
@@ -18,27 +19,8 @@ def align(image0: np.ndarray, image1: np.ndarray, points0: np.ndarray, guess: np
     return align_points(Smooth.of(image0), Smooth.of(image1), points0, guess, maps)
 
 
-@pytest.fixture(scope="module")
-def gray(photo: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-
-
-def corners(gray: np.ndarray, border: int = 60) -> np.ndarray:
-    mask = np.zeros_like(gray)
-    mask[border:-border, border:-border] = 1
-    return cv2.goodFeaturesToTrack(gray, 200, 0.01, 10, mask=mask)[:, 0]
-
-
 def about_the_middle(roll_deg: float, zoom: float) -> np.ndarray:
     return np.vstack([cv2.getRotationMatrix2D((320, 240), roll_deg, zoom), [0, 0, 1]])
-
-
-def warped(gray: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    return cv2.warpPerspective(gray, matrix, gray.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-
-
-def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    return cv2.perspectiveTransform(points[:, None].astype(np.float64), matrix)[:, 0]
 
 
 def alike(affine: np.ndarray, count: int) -> np.ndarray:

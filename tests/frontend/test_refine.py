@@ -6,29 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from photo_moves import corners, moved, warped
 
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.plane_warp import plane_warp
 from slamfeat.frontend.refine import RefineConfig, patch_correlation, refine_points
-
-
-@pytest.fixture(scope="module")
-def gray(photo: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
-
-
-def corners(gray: np.ndarray, border: int = 60) -> np.ndarray:
-    mask = np.zeros_like(gray)
-    mask[border:-border, border:-border] = 1
-    return cv2.goodFeaturesToTrack(gray, 200, 0.01, 10, mask=mask)[:, 0]
-
-
-def warped(gray: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    return cv2.warpPerspective(gray, matrix, gray.shape[::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-
-
-def moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    return cv2.perspectiveTransform(points[:, None].astype(np.float64), matrix)[:, 0]
 
 
 def refine(gray0: np.ndarray, gray1: np.ndarray, points0: np.ndarray, guess: np.ndarray, **settings: object):

@@ -16,10 +16,11 @@ from slamfeat.cli.main import app
 from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.pretrain.clusters import spherical_kmeans
 from slamfeat.pretrain.crops import CropConfig
+from slamfeat.pretrain.distill_losses import centred_loss, dense_loss
 from slamfeat.pretrain.distill_networks import TokenSample
 from slamfeat.pretrain.distill_recipe import DenseConfig, DistillRecipe, PrototypeConfig
 from slamfeat.pretrain.distill_run import make_task
-from slamfeat.pretrain.distill_task import DistillTask, centred_loss, dense_loss
+from slamfeat.pretrain.distill_task import DistillTask
 from slamfeat.pretrain.head import HeadConfig
 from slamfeat.pretrain.packed import CropTokens
 from slamfeat.pretrain.recipe import ModelConfig
