@@ -1,4 +1,4 @@
-"""Ray with two workers on this machine against the local engine. Ray is large and not among the packages for tests."""
+"""Ray with two workers on this machine against the local engine."""
 
 from __future__ import annotations
 
