@@ -1,8 +1,8 @@
-"""What the runs of `slamfeat train` said of held-out pairs, as tables to commit beside the weights.
+"""What the runs of `slamfeat train`, `pretrain` and `distill` said of held-out data, to commit beside the weights.
 
     python -m benchmarks.training_curves runs/train/cpu_full --name heads-light --commit fb4da9a
 
-Writes OUT/NAME.json and OUT/NAME.md from the run's own logs; nothing is computed anew.
+Writes OUT/NAME.json, OUT/NAME.md and OUT/NAME.png from the run's own logs; nothing is computed anew.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 from slamfeat.errors import InputError
 from slamfeat.eval.report import markdown_grid
 from slamfeat.files import write_text
+from slamfeat.viz.figure import BLUE, saved_figure
 
 OUT = Path(__file__).parent / "results" / "training"
-_STAGES = ("joint", "matcher", "refiner")
+_STAGES = ("joint", "matcher", "refiner", "run")
+"""Folders of a run's stages; backbones have one, "run"."""
 
 
 def stage_curve(folder: Path) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def stage_curve(folder: Path) -> dict[str, Any]:
     """
     log = folder / "log.jsonl"
     if not log.is_file():
-        raise InputError(f"{log}: no such file; give a folder of slamfeat train, with stages that were trained")
+        raise InputError(f"{log}: no such file; give the --out of slamfeat train, pretrain or distill")
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     evaluated = [{"step": row["step"], **row["evaluation"]} for row in rows if "evaluation" in row]
     seconds = max((row["elapsed_s"] for row in rows if "elapsed_s" in row), default=0.0)
@@ -44,7 +46,9 @@ def run_curves(run: Path) -> dict[str, dict[str, Any]]:
     """
     stages = {stage: stage_curve(run / stage) for stage in _STAGES if (run / stage).is_dir()}
     if not stages:
-        raise InputError(f"{run}: none of {', '.join(_STAGES)} in it; give a folder of slamfeat train")
+        raise InputError(
+            f"{run}: none of {', '.join(_STAGES)} in it; give the --out of slamfeat train, pretrain or distill"
+        )
     return stages
 
 
@@ -57,6 +61,26 @@ def as_markdown(title: str, facts: dict[str, str], stages: dict[str, dict[str, A
         lines += ["", f"## {stage}: {curve['hours']:.2f} hours of steps", ""]
         lines += [markdown_grid(keys, cells, right=[True] * len(keys)).rstrip()]
     return "\n".join(lines) + "\n"
+
+
+def draw(stages: dict[str, dict[str, Any]], path: Path) -> None:
+    """A row of panels a stage, a panel a figure, over the steps; stages that were never judged are left out."""
+    judged = {stage: curve["steps"] for stage, curve in stages.items() if curve["steps"]}
+    keys = {stage: [key for key in rows[0] if key != "step"] for stage, rows in judged.items()}
+    columns = max(map(len, keys.values()), default=0)
+    if not columns:
+        return
+    with saved_figure(path, (2.6 * columns, 2.4 * len(judged))) as figure:
+        panels = figure.subplots(len(judged), columns, squeeze=False)
+        for axes in panels.flat:
+            axes.set_visible(False)
+        for row, (stage, points) in zip(panels, judged.items(), strict=True):
+            for axes, key in zip(row, keys[stage], strict=False):
+                axes.set_visible(True)
+                axes.plot([point["step"] for point in points], [point[key] for point in points], color=BLUE)
+                axes.set_title(f"{stage}: {key}", fontsize=9)
+                axes.tick_params(labelsize=8)
+                axes.grid(alpha=0.3)
 
 
 def _cell(value: float) -> str:
@@ -75,6 +99,7 @@ def main(words: Sequence[str] | None = None) -> None:
     facts, stages = {"commit": given.commit, "command": f"`{command}`"}, run_curves(given.run)
     write_text(given.out / f"{given.name}.json", json.dumps({**facts, "stages": stages}, indent=1) + "\n")
     write_text(given.out / f"{given.name}.md", as_markdown(given.name, facts, stages))
+    draw(stages, given.out / f"{given.name}.png")
 
 
 if __name__ == "__main__":

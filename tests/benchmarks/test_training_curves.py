@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.training_curves import main, run_curves
 from slamfeat.errors import InputError
+from slamfeat.image import read_image
 
 
 def run_folder(folder: Path) -> Path:
@@ -36,6 +37,15 @@ def test_the_files_name_commit_and_command(tmp_path: Path) -> None:
     assert "commit abc1234, command `slamfeat train cpu_tiny --out x`" in text
     assert "| 20 | -0.5000 | 0.5000 |" in text
     assert json.loads((tmp_path / "out/heads-x.json").read_text())["commit"] == "abc1234"
+
+
+def test_of_a_backbone_too_and_with_a_picture(tmp_path: Path) -> None:
+    run_folder(tmp_path)
+    (tmp_path / "matcher").rename(tmp_path / "run")
+    main([str(tmp_path), "--name", "own", "--commit", "abc1234", "--out", str(tmp_path / "out")])
+    assert "## run: 0.50 hours of steps" in (tmp_path / "out/own.md").read_text()
+    height, width, _ = read_image(tmp_path / "out/own.png").shape
+    assert height > 200 and width > 400
 
 
 def test_a_folder_without_runs_is_told(tmp_path: Path) -> None:
