@@ -21,6 +21,7 @@ from slamfeat.viz.figure import BLUE, saved_figure
 OUT = Path(__file__).parent / "results" / "training"
 _STAGES = ("joint", "matcher", "refiner", "run")
 """Folders of a run's stages; backbones have one, "run"."""
+_PANELS = 5  # side by side
 
 
 def stage_curve(folder: Path) -> dict[str, Any]:
@@ -64,23 +65,26 @@ def as_markdown(title: str, facts: dict[str, str], stages: dict[str, dict[str, A
 
 
 def draw(stages: dict[str, dict[str, Any]], path: Path) -> None:
-    """A row of panels a stage, a panel a figure, over the steps; stages that were never judged are left out."""
-    judged = {stage: curve["steps"] for stage, curve in stages.items() if curve["steps"]}
-    keys = {stage: [key for key in rows[0] if key != "step"] for stage, rows in judged.items()}
-    columns = max(map(len, keys.values()), default=0)
-    if not columns:
+    """A panel a figure of every stage, over the steps; nothing where no stage was judged yet."""
+    lines = [
+        (f"{stage}: {key}", [(row["step"], row[key]) for row in curve["steps"]])
+        for stage, curve in stages.items()
+        for key in (curve["steps"][0] if curve["steps"] else {})
+        if key != "step"
+    ]
+    if not lines:
         return
-    with saved_figure(path, (2.6 * columns, 2.4 * len(judged))) as figure:
-        panels = figure.subplots(len(judged), columns, squeeze=False)
-        for axes in panels.flat:
+    columns = min(len(lines), _PANELS)
+    rows = -(-len(lines) // columns)
+    with saved_figure(path, (2.6 * columns, 2.3 * rows)) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, (title, points) in zip(panels, lines, strict=False):
+            axes.plot(*zip(*points, strict=True), color=BLUE)
+            axes.set_title(title, fontsize=9)
+            axes.tick_params(labelsize=8)
+            axes.grid(alpha=0.3)
+        for axes in panels[len(lines) :]:
             axes.set_visible(False)
-        for row, (stage, points) in zip(panels, judged.items(), strict=True):
-            for axes, key in zip(row, keys[stage], strict=False):
-                axes.set_visible(True)
-                axes.plot([point["step"] for point in points], [point[key] for point in points], color=BLUE)
-                axes.set_title(f"{stage}: {key}", fontsize=9)
-                axes.tick_params(labelsize=8)
-                axes.grid(alpha=0.3)
 
 
 def _cell(value: float) -> str:
