@@ -1,0 +1,111 @@
+"""The table of a student in its teacher's place: figures of both, of nobody's weights, and their ratio."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import student
+from benchmarks.student import STUDENT, TEACHER, UNTRAINED, main, parse, rivals
+from benchmarks.student_table import markdown, rows_of_results
+from benchmarks.student_tokens import likeness, milliseconds
+from slamfeat.backbones.load import random_backbone
+from slamfeat.backbones.own import save_backbone
+from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.pretrain.recipe import ModelConfig
+from slamfeat.pretrain.sources import open_images
+from slamfeat.sample import sample_path
+
+RECIPES = {TEACHER: "t.yaml", STUDENT: "s.yaml", UNTRAINED: "u.yaml"}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    plain = ModelConfig(embed_dim=32, depth=1, num_heads=1, layer_scale=1.0, grid=22).architecture(308)
+    architecture = replace(plain, output_dim=384, imitates="dinov2-vits14/5")
+    state = random_backbone(architecture, "small14", seed=1).state_dict()
+    return save_backbone(state, architecture, tmp_path_factory.mktemp("own") / "small14.safetensors", name="small14")
+
+
+def words(file: Path, tmp_path: Path) -> list[str]:
+    places = [
+        "--images",
+        str(sample_path() / "rgb"),
+        "--work",
+        str(tmp_path / "work"),
+        "--out",
+        str(tmp_path / "table"),
+    ]
+    return [str(tmp_path), str(file), "--held-out", "0.3", "--sizes", "56x42", *places]
+
+
+def test_the_same_frontend_thrice(small: Path, tmp_path: Path) -> None:
+    found = rivals(parse(words(small, tmp_path)))
+    recipes = {label: json.loads(Path(rival.recipe).read_text()) for label, rival in found.items()}
+    assert {recipe["preset"] for recipe in recipes.values()} == {"balanced"}
+    assert recipes[TEACHER]["weights"] == "default" and recipes[STUDENT]["weights"] == str(small)
+    assert (found[TEACHER].block, found[STUDENT].block) == (5, -1)
+    own, _ = load_pretrained(small, torch.device("cpu"))
+    floor, _ = load_pretrained(recipes[UNTRAINED]["weights"], torch.device("cpu"))
+    assert floor.imitates == own.imitates == ("dinov2-vits14", 5)
+    pairs = list(zip(own.state_dict().values(), floor.state_dict().values(), strict=True))
+    assert all(one.shape == other.shape for one, other in pairs)
+    assert not any(torch.equal(one, other) for one, other in pairs if one.ndim > 1 and len(one) > 1)
+
+
+def test_tokens_are_compared_and_timed(small: Path) -> None:
+    images = open_images([str(sample_path() / "rgb")])
+    plain, centred = likeness({"a": ("default", 5), "b": ("default", 5), "c": (str(small), -1)}, "a", images, [0, 3])
+    assert plain["a"] == plain["b"] == pytest.approx(1, abs=1e-5) and abs(plain["c"]) < 0.5
+    assert centred["b"] == pytest.approx(1, abs=1e-5) and abs(centred["c"]) < 0.5
+    row = milliseconds({"a": ("default", 5), "c": (str(small), -1)}, "224x154")
+    assert row["figure"] == "backbone at 224x154 [ms]" and row["a"] > row["c"] > 0
+
+
+def test_rows_and_ratios() -> None:
+    pair = {"data": "kitti", "group": "1", "kind": "pose", "pairs": 2}
+    run = {"sequence": "x", "mode": "mono", "scale": "propagated"}
+    results = {
+        "matching": {"rows": [
+            {**pair, "frontend": "t.yaml", "auc_5": 50.0, "auc_20": 80.0},
+            {**pair, "frontend": "s.yaml", "auc_5": 45.0, "auc_20": 76.0},
+            {**pair, "data": "all", "frontend": "t.yaml", "auc_5": 50.0, "auc_20": 80.0},
+        ]},
+        "vo": {"rows": [
+            {**run, "frontend": "t.yaml", "ate_rmse_m": 0.5, "tracked_percent": 100.0},
+            {**run, "frontend": "s.yaml", "ate_rmse_m": 0.6, "tracked_percent": 90.0},
+        ]},
+    }  # fmt: skip
+    rows = {row["figure"]: row for row in rows_of_results(results, RECIPES)}
+    assert rows["kitti: AUC@5 [%]"][STUDENT] == 45.0 and rows["kitti: AUC@5 [%]"][UNTRAINED] is None
+    table = markdown({"command": "x"}, list(rows.values()), tuple(RECIPES))
+    assert "| kitti: AUC@20 [%] | 80.0 | 76.0 |  | 0.95 |" in table
+    assert "| x, mono, propagated: ATE [m] | 0.500 | 0.600 (90 %) |  | 1.20 |" in table
+
+
+def test_the_files_are_written(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(student, "poses", lambda found, given, say: [{"figure": "p [%]", TEACHER: 2.0, STUDENT: 1.0}])
+    main(words(small, tmp_path))
+    shown, stored = capsys.readouterr().out, json.loads((tmp_path / "table.json").read_text())
+    assert [row["figure"] for row in stored["rows"]] == [
+        "cosine of patch tokens", "the same, each image's mean taken away", "backbone at 56x42 [ms]", "p [%]"
+    ]  # fmt: skip
+    assert "| p [%] | 2.0 | 1.0 |  | 0.50 |" in shown and stored["header"]["preset"] == "balanced"
+
+
+def test_who_imitates_nobody_is_refused(small: Path, tmp_path: Path) -> None:
+    plain = ModelConfig(embed_dim=32, depth=1, num_heads=1).architecture(56)
+    file = tmp_path / "own14.safetensors"
+    save_backbone(random_backbone(plain, "own14").state_dict(), plain, file, name="own14")
+    with pytest.raises(SystemExit, match="imitate=true"):
+        main(words(file, tmp_path))
+    with pytest.raises(SystemExit, match="imitates dinov2-vits14, not dinov2-vitb14"):
+        main([*words(small, tmp_path), "--teacher", "dinov2-vitb14"])
+    with pytest.raises(SystemExit, match="check the path"):
+        main(words(tmp_path / "none.safetensors", tmp_path))
