@@ -1,0 +1,166 @@
+"""The same small backbone trained alone and distilled from a larger one, on the same images for as many seconds.
+
+    slamfeat pretrain cpu_vitt14 data.held_out=0.3 --out runs/pretrain/cpu_vitt14
+    python -m benchmarks.alone_or_distilled runs/pretrain/cpu_vitt14 cpu_vitt14 data.held_out=0.3 \\
+        --out benchmarks/results/alone_or_distilled
+
+DINOv2's claim for its small models (arXiv 2304.07193, Table 5 b) at our size. How long a step of the distillation takes
+is found by a short one first; its steps are then as many as fill the time that the pretraining took, its schedules in
+proportion. What the teacher's own training cost is not counted, as in the paper. The figures are those of
+benchmarks.backbones, on the images that both held out. The same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from benchmarks.backbones import candidates, markdown, probe
+from benchmarks.command import run_and_show
+from benchmarks.training_curves import stage_curve
+from slamfeat.bench.provenance import header
+from slamfeat.config import load_config
+from slamfeat.errors import ConfigError, InputError, TrainingError
+from slamfeat.files import write_text
+from slamfeat.pretrain.distill_recipe import DistillRecipe
+from slamfeat.pretrain.distill_run import distill
+from slamfeat.pretrain.probes import Probes
+from slamfeat.pretrain.recipe import PretrainRecipe
+from slamfeat.pretrain.run import open_data
+from slamfeat.train.recipe_files import find_recipe
+
+PILOT = 40
+"""Steps of the short one; the first half warms up."""
+
+
+def recipe_alone(run: Path) -> PretrainRecipe:
+    """What the pretraining was made with.
+
+    Raises:
+        InputError: the run has not ended.
+    """
+    if not (run / "backbone.safetensors").is_file():
+        raise InputError(f"{run}: no backbone.safetensors in it; give the --out of a slamfeat pretrain that has ended")
+    return load_config(PretrainRecipe, run / "recipe.yaml")
+
+
+def recipe_distilled(given: argparse.Namespace, alone: PretrainRecipe) -> DistillRecipe:
+    """The distillation's.
+
+    Raises:
+        ConfigError: it differs from the pretraining in what is not the method's.
+    """
+    recipe = load_config(DistillRecipe, find_recipe(given.recipe, "distill"), given.settings)
+    if len(recipe.students) != 1:
+        raise ConfigError(f"{given.recipe}: one student is compared, not {len(recipe.students)}")
+    student = recipe.students[0].architecture(recipe.crops.global_size)
+    pairs = {
+        # Where layer scales begin is the method's.
+        "architecture": (alone.architecture, replace(student, layer_scale=alone.architecture.layer_scale)),
+        "data": (alone.data, recipe.data),
+        "crops.global_size": (alone.crops.global_size, recipe.crops.global_size),
+        "loop.batch": (alone.loop.batch, recipe.loop.batch),
+        "loop.precision": (alone.loop.precision, recipe.loop.precision),
+    }
+    for name, (one, other) in pairs.items():
+        if one != other:
+            raise ConfigError(f"{name} is to be the same: {given.run} has {one}, {given.recipe} {other}")
+    return recipe
+
+
+def with_steps(recipe: DistillRecipe, steps: int, **changes: Any) -> DistillRecipe:
+    """The same with another number of steps, and its warm-up in proportion."""
+    warmup = round(recipe.loop.warmup * steps / recipe.loop.steps)
+    return replace(recipe, loop=replace(recipe.loop, steps=steps, warmup=warmup, **changes))
+
+
+def seconds_of(run: Path) -> float:
+    """How long its steps took."""
+    return 3600 * float(stage_curve(run / "run")["hours"])
+
+
+def steps_for(seconds: float, recipe: DistillRecipe, work: Path) -> int:
+    """As many as the time allows; found once, and kept in WORK/steps.json.
+
+    Raises:
+        TrainingError: it is not even time for the short one.
+    """
+    kept = work / "steps.json"
+    if not kept.is_file() or json.loads(kept.read_text())["seconds"] != seconds:
+        half = PILOT // 2
+        distill(with_steps(recipe, 2 * half, evaluate_every=0, patience=0, log_every=half), work / "pilot")
+        log = (work / "pilot" / "run" / "log.jsonl").read_text()
+        write_text(kept, json.dumps({"steps": int(seconds / seconds_a_step(log, half)), "seconds": seconds}) + "\n")
+    steps = int(json.loads(kept.read_text())["steps"])
+    if steps < PILOT:
+        raise TrainingError(f"{seconds:.0f} s are {steps} steps of the distillation: pretrain for longer")
+    return steps
+
+
+def seconds_a_step(log: str, steps: int) -> float:
+    """From the last line with a time in a log.jsonl and the one before, `steps` steps apart."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    before, after = [line["elapsed_s"] for line in lines if "elapsed_s" in line][-2:]
+    return float(after - before) / steps
+
+
+def run(given: argparse.Namespace) -> None:
+    """Train what is not trained yet, judge both and write.
+
+    Raises:
+        ConfigError, InputError: runs, settings or images that do not serve.
+        TrainingError: the distillation ended early.
+    """
+    say = Console(stderr=True, highlight=False, soft_wrap=True).print
+    alone = recipe_alone(given.run)
+    recipe = recipe_distilled(given, alone)
+    steps = steps_for(seconds_of(given.run), recipe, given.work)
+    made = distill(with_steps(recipe, steps), given.work / "distilled", command=given.command, say=say)
+    if not made.backbones:
+        raise TrainingError(f"ended early ({made.training.reason}); the same command goes on")
+    files = {"teacher": recipe.teacher, "alone": str(given.run / "backbone.safetensors")}
+    files |= {"distilled": str(next(iter(made.backbones.values())))}
+    images, _, held_out = open_data(recipe.data)
+    probes = Probes(recipe.probes, images, held_out)
+    judged = zip(["raw pixels", "untrained", *files], candidates(list(files.values())), strict=True)
+    rows: list[dict[str, Any]] = [
+        {"backbone": name, **probe(one, probes, bool(recipe.probes.groups), recipe.data.held_out)}
+        for name, one in judged
+    ]
+    facts = header(given.command, f"{torch.get_num_threads()}") | {
+        "alone": f"{alone.loop.steps} steps in {seconds_of(given.run):.0f} s",
+        "distilled": f"{steps} steps in {seconds_of(given.work / 'distilled'):.0f} s", "held out": len(held_out),
+    }  # fmt: skip
+    write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
+    write_text(given.out.with_suffix(".md"), markdown(facts, rows, "Trained alone, and distilled"))
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, and as `command` what it was."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of the pretraining, which has ended")
+    parser.add_argument("recipe", help="of the distillation: a name of configs/distill, or a YAML file")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="changes of it")
+    parser.add_argument("--work", type=Path, default=Path("runs") / "alone_or_distilled", help="the runs' folders")
+    parser.add_argument("--out", type=Path, required=True, help="results without suffix")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = "python -m benchmarks.alone_or_distilled " + shlex.join(words)
+    return parser.parse_intermixed_args(words, argparse.Namespace(command=command))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    run_and_show(run, parse(arguments))
+
+
+if __name__ == "__main__":
+    main()
