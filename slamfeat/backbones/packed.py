@@ -1,7 +1,8 @@
 """A small form of a backbone's weights to ship with a package: matrices as int8, the rest as fp16, in one file.
 
 A matrix (or convolution) of `weights` is stored as `NAME` int8 and `NAME::scale` fp16, one scale for each output
-channel; only the first blocks may be kept. Make one with `python -m slamfeat.backbones.packed NAME OUT --depth N`.
+channel; only the first blocks may be kept. Make one with `python -m slamfeat.backbones.packed NAME OUT --depth N`; NAME
+is that of stored weights, or the file of a backbone of one's own.
 """
 
 from __future__ import annotations
@@ -116,22 +117,47 @@ def _quantize(key: str, value: Tensor) -> dict[str, Tensor]:
     return {key: steps.to(torch.int8).contiguous(), key + _SCALE: scale}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: pack the stored weights of a backbone."""
+def pack_own(path: Path, out: Path, depth: int | None = None) -> Path:
+    """A packed file of a backbone that pretraining or distillation wrote, with the recipe it was made by.
+
+    Raises:
+        WeightsError: missing, damaged, or not a backbone of one's own.
+        ConfigError, OutputError: as in `pack`.
+    """
+    state, metadata = read_checkpoint(path)
+    architecture = architecture_in(metadata, path)
+    if architecture is None or is_packed(metadata):
+        raise WeightsError(f"{path}: give the file of a backbone that slamfeat pretrain or slamfeat distill wrote")
+    check_digest(state, metadata, path)
+    return pack(
+        state, out, name=metadata["name"], depth=depth, source=metadata.get("recipe", ""),
+        note=metadata.get("trained", ""), architecture=architecture,
+    )  # fmt: skip
+
+
+def pack_stored(name: str, out: Path, depth: int | None = None) -> Path:
+    """A packed file of the stored weights of a backbone; errors as in `load_stored` and `pack`."""
     from slamfeat.backbones import store
 
+    info = store.stored_metadata(name)
+    return pack(
+        store.load_stored(name).state_dict(), out, name=name, depth=depth, source=info.get("source", ""),
+        note=info.get("note", ""),
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: pack the weights of a backbone."""
     parser = argparse.ArgumentParser(prog="python -m slamfeat.backbones.packed", description=main.__doc__)
-    parser.add_argument("name", help="a backbone whose weights are stored (slamfeat weights list)")
+    parser.add_argument("name", help="stored weights (slamfeat weights list), or the .safetensors of your own")
     parser.add_argument("out", type=Path, help="file to write, .safetensors")
     parser.add_argument("--depth", type=int, help="blocks to keep, from the first (default: all)")
     given = parser.parse_args(arguments)
     try:
-        backbone = store.load_stored(given.name)
-        info = store.stored_metadata(given.name)
-        pack(
-            backbone.state_dict(), given.out, name=given.name, depth=given.depth,
-            source=info.get("source", ""), note=info.get("note", ""),
-        )  # fmt: skip
+        if Path(given.name).suffix == ".safetensors":
+            pack_own(Path(given.name), given.out, given.depth)
+        else:
+            pack_stored(given.name, given.out, given.depth)
     except SlamfeatError as error:
         parser.exit(1, f"error: {error}\n")
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB")

@@ -9,6 +9,9 @@ import torch
 from tiny_backbones import TINY, make_backbone, random_images
 
 from slamfeat.backbones import load_backbone, packed, store
+from slamfeat.backbones.load import random_backbone
+from slamfeat.backbones.own import save_backbone
+from slamfeat.backbones.registry import Architecture
 from slamfeat.errors import ConfigError, WeightsError
 
 
@@ -89,3 +92,24 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert packed.main(["tiny2", str(out), "--depth", "1"]) == 0
     _, metadata = packed.unpack(out)
     assert (metadata["depth"], metadata["source"], metadata["note"]) == ("1", "here", "a note")
+
+
+def test_of_a_backbone_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    architecture = Architecture(32, 2, 1, 14, 0, "offset", "mlp", 4.0, 4, 1.0, output_dim=64, imitates="tiny2/1")
+    full = random_backbone(architecture, "own14").freeze()
+    file, out = tmp_path / "own.safetensors", tmp_path / "small.safetensors"
+    save_backbone(full.state_dict(), architecture, file, name="own14", notes={"recipe": "r", "trained": "today"})
+    assert packed.main([str(file), str(out)]) == 0
+    small = load_backbone("own14", out)
+    images = random_images(14)
+    assert torch.cosine_similarity(full(images).patch, small(images).patch, dim=1).min() > 0.995
+    assert small.imitates == ("tiny2", 1) and 2 * out.stat().st_size < file.stat().st_size
+    _, metadata = packed.unpack(out)
+    assert (metadata["source"], metadata["note"]) == ("r", "today")
+    for wrong, said in ((out, "slamfeat distill wrote"), (tmp_path / "none.safetensors", "none.safetensors")):
+        with pytest.raises(SystemExit):
+            packed.main([str(wrong), str(tmp_path / "x.safetensors")])
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        packed.main([str(file), str(tmp_path / "x.safetensors"), "--depth", "1"])
+    assert "keep all 2 blocks" in capsys.readouterr().err
