@@ -8,7 +8,7 @@ from typing import Any
 
 from slamfeat.bench.figures import data_figure
 from slamfeat.bench.labels import label_points
-from slamfeat.bench.looks import color_of, dot_of, log_ticks, panels
+from slamfeat.bench.looks import color_of, dot_of, log_ticks, panels, shown_name
 from slamfeat.bench.reading import Result, Row, frontends, number, rows_of
 from slamfeat.bench.registry import OURS
 from slamfeat.viz.figure import saved_figure
@@ -86,11 +86,12 @@ def _bars(axes: Any, rows: list[Row]) -> None:
     names = [str(row.get("frontend")) for row in rows]
     extract, match = ([number(row.get(key)) or 0.0 for row in rows] for key in ("extract_ms", "match_ms"))
     colors = [color_of(name) for name in names]
-    axes.barh(names, extract, color=colors, height=0.7)
-    bars = axes.barh(names, match, left=extract, color=colors, height=0.7, alpha=0.45)
+    axes.barh(range(len(names)), extract, color=colors, height=0.7)
+    bars = axes.barh(range(len(names)), match, left=extract, color=colors, height=0.7, alpha=0.45)
     axes.bar_label(bars, [f"{_total(row):.1f}" for row in rows], padding=4, fontsize=9)
-    for label in axes.get_yticklabels():
-        label.set_fontweight("bold" if label.get_text() == OURS else "normal")
+    axes.set_yticks(range(len(names)), [shown_name(name) for name in names])
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        label.set_fontweight("bold" if name == OURS else "normal")
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.tick_params(axis="y", length=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slamfeat.bench.looks import color_of
+from slamfeat.bench.looks import color_of, shown_name
 from slamfeat.bench.registry import OURS
 
 # Offset of the text in points and the side it is aligned at.
@@ -45,13 +45,13 @@ def label_points(
     frame = axes.get_window_extent().extents
     for name, point in points.items():
         size = 10.5 if strong(name) else 9
-        wide, high = 0.6 * size * len(name) * scale, 1.1 * size * scale
+        wide, high = 0.6 * size * len(shown_name(name)) * scale, 1.1 * size * scale
         x, y = places[name]
         side = next((s for s in sides if _free(_box(x, y, wide, high, s, scale), taken, frame)), sides[0])
         taken.append(_box(x, y, wide, high, side, scale))
         axes.annotate(
-            name, point, xytext=side[:2], textcoords="offset points", ha=side[2], va="center", fontsize=size,
-            color=color(name), weight="bold" if strong(name) else "normal",
+            shown_name(name), point, xytext=side[:2], textcoords="offset points", ha=side[2], va="center",
+            fontsize=size, color=color(name), weight="bold" if strong(name) else "normal",
         )  # fmt: skip
 
 

@@ -27,6 +27,11 @@ def color_of(name: str) -> str:
     return _peer(name)[0]
 
 
+def shown_name(name: str) -> str:
+    """A frontend's name in charts: of a recipe's path, which may be long, the file and its folder."""
+    return "/".join(Path(name).parts[-2:]) if name.endswith((".yaml", ".yml")) else name
+
+
 def marker_of(name: str) -> str:
     """A frontend's marker."""
     return "o" if is_ours(name) else _peer(name)[1]
@@ -43,7 +48,7 @@ def line_of(name: str) -> dict[str, Any]:
     return {
         "color": color_of(name), "lw": width_of(name), "marker": marker_of(name), "ms": 7 if ours else 5.5,
         "ls": "--" if name.endswith("-bf16") or (is_ours(name) and not ours) else "-", "zorder": 4 if ours else 3,
-        "label": name,
+        "label": shown_name(name),
     }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def draw_overlay(estimates: Mapping[str, Trajectory], truth: Trajectory, title: 
         title: printed above.
         path: picture to write.
     """
-    from slamfeat.bench.charts import color_of, width_of
+    from slamfeat.bench.looks import color_of, shown_name, width_of
 
     first, second = sorted(np.argsort(np.ptp(truth.positions, axis=0))[1:])
     with saved_figure(path, (8.5, 6)) as figure:
@@ -30,7 +30,8 @@ def draw_overlay(estimates: Mapping[str, Trajectory], truth: Trajectory, title: 
         axes.plot(*truth.positions[:, [first, second]].T, color=GREY, lw=5, alpha=0.4, label="ground truth")
         for name, trajectory in estimates.items():
             axes.plot(
-                *trajectory.positions[:, [first, second]].T, color=color_of(name), lw=width_of(name), label=name
+                *trajectory.positions[:, [first, second]].T, color=color_of(name), lw=width_of(name),
+                label=shown_name(name),
             )  # fmt: skip
         low, high = truth.positions.min(0)[[first, second]], truth.positions.max(0)[[first, second]]
         margin = 0.25 * float((high - low).max())

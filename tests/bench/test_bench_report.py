@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slamfeat.bench.charts import color_of, width_of, write_charts
+from slamfeat.bench.looks import line_of, shown_name
 from slamfeat.bench.page import page
 from slamfeat.bench.reading import TASKS
 from slamfeat.bench.standing import ahead, behind, standing_markdown
@@ -227,6 +228,11 @@ def read(text: str) -> _Page:
     parser.close()
     assert parser.open == []
     return parser
+
+
+def test_recipes_have_short_names_in_charts() -> None:
+    assert shown_name("/a/long/way/to/mine/heads.yaml") == line_of("/a/long/way/to/mine/heads.yaml")["label"]
+    assert shown_name("/a/long/way/to/mine/heads.yaml") == "mine/heads.yaml" and shown_name("orb") == "orb"
 
 
 def test_the_page_stands_alone_and_escapes(results: dict[str, Result], tmp_path: Path) -> None:

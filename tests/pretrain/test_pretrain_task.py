@@ -152,7 +152,7 @@ def test_bf16_learns_too() -> None:
         loss, parts = task.loss(task.batch([0, 1, 2, 3]))
     assert loss.dtype == torch.float32 and all(torch.isfinite(part) for part in parts.values())
     wide, _ = task.loss(task.batch([0, 1, 2, 3]))
-    assert float(loss) == pytest.approx(float(wide), rel=0.05)
+    assert loss.item() == pytest.approx(wide.item(), rel=0.05)
 
 
 @pytest.mark.parametrize(
