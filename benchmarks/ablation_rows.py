@@ -105,6 +105,8 @@ GROUPS: tuple[Group, ...] = (
     Group("Depth of the matcher", LEARNED, {
         "all layers": "",
         "3 layers": "matcher.layers=3",
+        "3 layers in bf16": "matcher.layers=3 matcher.bf16=true",
+        "all layers in bf16": "matcher.bf16=true",
         "1 layer": "matcher.layers=1",
         "early exit": "matcher.exit=0.95",
         "pruning": "matcher.prune=0.95",
@@ -112,6 +114,7 @@ GROUPS: tuple[Group, ...] = (
     }),
     Group("Heads", LEARNED, {
         "light": "", "full": "heads=full", "full, ALIKED's own detector": f"heads=full {DETECTOR}",
+        "full, ALIKED's own detector, matcher in bf16": f"heads=full matcher.bf16=true {DETECTOR}",
     }),
     Group("From scratch, at CPU size", "heads=scratch matcher.method=attention refine.method=lk", {
         "joined descriptor, attention": "",

@@ -63,8 +63,9 @@ def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: Fro
     """Heads that are computed by the engine that computes the backbone, as far as the settings use them.
 
     OpenVINO computes their networks in bf16 where the processor has it and the engine's precision is not fp32; the
-    matcher only where that is bf16, since LighterGlue's attention is so sharp (logits in the thousands) that bf16
-    changes 8 % of its matches. int8 would have to be calibrated for each. Elsewhere they run in torch, in float32.
+    matcher only where that is bf16 or `matcher.bf16` says so, since LighterGlue's attention is so sharp (logits in the
+    thousands) that bf16 changes 8 % of its matches. int8 would have to be calibrated for each. Elsewhere they run in
+    torch, in float32.
 
     Raises:
         ConfigError: the matcher has fewer layers than the settings ask for.
@@ -77,7 +78,7 @@ def engine_heads(heads: Heads, engine: Engine, device: torch.device, config: Fro
     from slamfeat.frontend.heads.compiled import compile_heads
 
     reduced: Precision = "bf16" if engine.precision != "fp32" and cpu_has_bfloat16() else "fp32"
-    matcher: Precision | None = reduced if engine.precision == "bf16" else "fp32"
+    matcher: Precision | None = reduced if engine.precision == "bf16" or config.matcher.bf16 else "fp32"
     if not attention or adaptive:
         matcher = None
     refiner, detect = config.refine.method == "learned", config.selector.saliency == "fine"

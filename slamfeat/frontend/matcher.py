@@ -39,6 +39,8 @@ class MatcherConfig:
             the matcher, whatever the engine.
         prune: "attention" only: how sure it must be that a keypoint has no partner for later layers to drop it,
             LightGlue's width confidence; 0 for never.
+        bf16: "attention" only: bfloat16 will do on OpenVINO beside a backbone in int8 too; beside one in bf16 it always
+            does, beside one in fp32 never.
         neighbours: "guided" only: keypoints around a keypoint whose median displacement replaces its token's own; 1
             for none.
     """
@@ -52,6 +54,7 @@ class MatcherConfig:
     layers: int = 0
     exit: float = 0.0
     prune: float = 0.0
+    bf16: bool = False
     neighbours: int = 9
 
     def __post_init__(self) -> None:

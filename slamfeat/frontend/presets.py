@@ -36,8 +36,9 @@ def _accurate() -> FrontendConfig:
 
 
 def _balanced() -> FrontendConfig:
-    """The light heads: XFeat's features and half of LighterGlue's layers, refined."""
-    return FrontendConfig(heads="light", matcher=MatcherConfig(method="attention", layers=3), refine=_refined())
+    """The light heads: XFeat's features and half of LighterGlue's layers, in bf16 where that is faster, refined."""
+    matcher = MatcherConfig(method="attention", layers=3, bf16=True)
+    return FrontendConfig(heads="light", matcher=matcher, refine=_refined())
 
 
 def _fast() -> FrontendConfig:

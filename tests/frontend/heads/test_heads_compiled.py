@@ -200,8 +200,11 @@ def test_heads_from_nothing_see_the_same(backbone: Backbone, heads: Heads, sampl
 
 def test_which_precision_each_part_has(backbone: Backbone, heads: Heads) -> None:
     reduced = "bf16" if cpu_has_bfloat16() else "fp32"
-    for precision, fine, matcher in (("fp32", "fp32", "fp32"), ("int8", reduced, "fp32"), ("bf16", reduced, reduced)):
-        found = frontend(backbone, heads, "openvino", precision).heads
+    for precision, bf16, fine, matcher in (
+        ("fp32", True, "fp32", "fp32"), ("int8", False, reduced, "fp32"), ("int8", True, reduced, reduced),
+        ("bf16", False, reduced, reduced),
+    ):  # fmt: skip
+        found = frontend(backbone, heads, "openvino", precision, bf16=bf16).heads
         assert found is not None and isinstance(found.matcher, CompiledMatcher)
         assert isinstance(found.fine, CompiledFine) and found.fine._network.precision == fine
         assert found.matcher._network(LAYERS).precision == matcher
