@@ -25,6 +25,7 @@ DETECTOR = (
     "selector.saliency=fine selector.aligned=false selector.nms_radius=2 selector.coverage=0 selector.threshold=0 "
     "selector.floor=1e-5"
 )
+PRESET = "matcher.method=attention refine.align=true refine.min_correlation=0.7 refine.keep=true"
 TOKENS = "local=none matcher.gate=1"
 PUBLISHED = "dinov2-vits14"  # all blocks; those the package ships end with the ninth
 
@@ -66,6 +67,7 @@ class Row:
 
 LOOK_UP = {"bilinear": "", "floor (DINO-VO)": "sampling=floor"}
 BLOCKS = {"6th": "", "9th": "layers=[8]", "last": "layers=[-1]", "6th and last": "layers=[5,11]"}
+PRECISIONS = {"float32": "", "bfloat16": "matcher.bf16=true"}
 GROUPS: tuple[Group, ...] = (
     Group("Token look-up: tokens alone", TOKENS, LOOK_UP),
     Group("Token look-up: with RootSIFT", "", LOOK_UP),
@@ -105,16 +107,15 @@ GROUPS: tuple[Group, ...] = (
     Group("Depth of the matcher", LEARNED, {
         "all layers": "",
         "3 layers": "matcher.layers=3",
-        "3 layers in bf16": "matcher.layers=3 matcher.bf16=true",
-        "all layers in bf16": "matcher.bf16=true",
         "1 layer": "matcher.layers=1",
         "early exit": "matcher.exit=0.95",
         "pruning": "matcher.prune=0.95",
         "early exit and pruning": "matcher.exit=0.95 matcher.prune=0.95",
     }),
+    Group("Precision of the matcher, as in balanced", f"heads=light matcher.layers=3 {PRESET}", PRECISIONS),
+    Group("Precision of the matcher, as in accurate", f"heads=full {DETECTOR} {PRESET}", PRECISIONS),
     Group("Heads", LEARNED, {
         "light": "", "full": "heads=full", "full, ALIKED's own detector": f"heads=full {DETECTOR}",
-        "full, ALIKED's own detector, matcher in bf16": f"heads=full matcher.bf16=true {DETECTOR}",
     }),
     Group("From scratch, at CPU size", "heads=scratch matcher.method=attention refine.method=lk", {
         "joined descriptor, attention": "",

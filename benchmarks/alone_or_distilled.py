@@ -4,10 +4,11 @@
     python -m benchmarks.alone_or_distilled runs/pretrain/cpu_vitt14 cpu_vitt14 data.held_out=0.3 \\
         --out benchmarks/results/alone_or_distilled
 
-DINOv2's claim for its small models (arXiv 2304.07193, Table 5 b) at our size. How long a step of the distillation takes
-is found by a short one first; its steps are then as many as fill the time that the pretraining took, its schedules in
-proportion. What the teacher's own training cost is not counted, as in the paper. The figures are those of
-benchmarks.backbones, on the images that both held out. The same command goes on where it was interrupted.
+DINOv2's claim for its small models (arXiv 2304.07193, Table 5 b) at our size. How long the distillation takes to begin
+and for a step is found by a short one first; its steps are then as many as fill the time that the pretraining took, its
+schedules in proportion. Evaluations count for neither, nor does the teacher's own training, as in the paper. Run
+nothing beside it. The figures are those of benchmarks.backbones, on the images that both held out. The same command
+goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +28,11 @@ from rich.console import Console
 
 from benchmarks.backbones import candidates, markdown, probe
 from benchmarks.command import run_and_show
-from benchmarks.training_curves import stage_curve
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config
 from slamfeat.errors import ConfigError, InputError, TrainingError
 from slamfeat.files import write_text
+from slamfeat.pretrain.crops import CropConfig
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.distill_run import distill
 from slamfeat.pretrain.probes import Probes
@@ -40,6 +42,7 @@ from slamfeat.train.recipe_files import find_recipe
 
 PILOT = 40
 """Steps of the short one; the first half warms up."""
+LOOP = ("batch", "accumulate", "precision", "device")
 
 
 def recipe_alone(run: Path) -> PretrainRecipe:
@@ -63,18 +66,28 @@ def recipe_distilled(given: argparse.Namespace, alone: PretrainRecipe) -> Distil
     if len(recipe.students) != 1:
         raise ConfigError(f"{given.recipe}: one student is compared, not {len(recipe.students)}")
     student = recipe.students[0].architecture(recipe.crops.global_size)
+    if alone.start:
+        raise ConfigError(
+            f"{given.run} went on from {alone.start}: what that took is not known; compare a run of one phase"
+        )
     pairs = {
         # Where layer scales begin is the method's.
         "architecture": (alone.architecture, replace(student, layer_scale=alone.architecture.layer_scale)),
         "data": (alone.data, recipe.data),
-        "crops.global_size": (alone.crops.global_size, recipe.crops.global_size),
-        "loop.batch": (alone.loop.batch, recipe.loop.batch),
-        "loop.precision": (alone.loop.precision, recipe.loop.precision),
+        "crops": (global_crops(alone.crops), global_crops(recipe.crops)),
+        "sizes": ([], recipe.sizes),
+        "init": (alone.init, recipe.init),
+        **{f"loop.{key}": (getattr(alone.loop, key), getattr(recipe.loop, key)) for key in LOOP},
     }
     for name, (one, other) in pairs.items():
         if one != other:
             raise ConfigError(f"{name} is to be the same: {given.run} has {one}, {given.recipe} {other}")
     return recipe
+
+
+def global_crops(crops: CropConfig) -> CropConfig:
+    """Without the small ones, which are the pretraining's."""
+    return replace(crops, local_count=0, local_size=14, local_scale=[1.0, 1.0])
 
 
 def with_steps(recipe: DistillRecipe, steps: int, **changes: Any) -> DistillRecipe:
@@ -84,26 +97,35 @@ def with_steps(recipe: DistillRecipe, steps: int, **changes: Any) -> DistillReci
 
 
 def seconds_of(run: Path) -> float:
-    """How long its steps took."""
-    return 3600 * float(stage_curve(run / "run")["hours"])
+    """How long a run's steps took, and its checkpoints; without its evaluations."""
+    lines = [json.loads(line) for line in (run / "run" / "log.jsonl").read_text().splitlines()]
+    timed = [line for line in lines if "elapsed_s" in line]
+    # The last step is logged before it is judged.
+    judged = [line["seconds"] for line in lines if "evaluation" in line and line["step"] < timed[-1]["step"]]
+    return float(timed[-1]["elapsed_s"] - sum(judged))
 
 
-def steps_for(seconds: float, recipe: DistillRecipe, work: Path) -> int:
-    """As many as the time allows; found once, and kept in WORK/steps.json.
+def steps_for(seconds: float, recipe: DistillRecipe, work: Path) -> tuple[int, float]:
+    """As many as the time allows, and the seconds that it takes to begin; found once, and kept in WORK/steps.json.
 
     Raises:
+        ConfigError: WORK holds the short run of another recipe.
         TrainingError: it is not even time for the short one.
     """
-    kept = work / "steps.json"
+    kept, half = work / "steps.json", PILOT // 2
+    short = with_steps(recipe, 2 * half, evaluate_every=0, patience=0, log_every=half)
+    began = time.perf_counter()
+    distill(short, work / "pilot")  # which says whether it was another recipe's; ended, it is done at once
+    took = time.perf_counter() - began
     if not kept.is_file() or json.loads(kept.read_text())["seconds"] != seconds:
-        half = PILOT // 2
-        distill(with_steps(recipe, 2 * half, evaluate_every=0, patience=0, log_every=half), work / "pilot")
         log = (work / "pilot" / "run" / "log.jsonl").read_text()
-        write_text(kept, json.dumps({"steps": int(seconds / seconds_a_step(log, half)), "seconds": seconds}) + "\n")
-    steps = int(json.loads(kept.read_text())["steps"])
-    if steps < PILOT:
-        raise TrainingError(f"{seconds:.0f} s are {steps} steps of the distillation: pretrain for longer")
-    return steps
+        known = json.loads(kept.read_text())["begin"] if kept.is_file() else took - seconds_of(work / "pilot")
+        found = {"seconds": seconds, "begin": known, "steps": int((seconds - known) / seconds_a_step(log, half))}
+        write_text(kept, json.dumps(found) + "\n")
+    found = json.loads(kept.read_text())
+    if found["steps"] < PILOT:
+        raise TrainingError(f"{seconds:.0f} s are {found['steps']} steps of the distillation: pretrain for longer")
+    return int(found["steps"]), float(found["begin"])
 
 
 def seconds_a_step(log: str, steps: int) -> float:
@@ -123,7 +145,7 @@ def run(given: argparse.Namespace) -> None:
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     alone = recipe_alone(given.run)
     recipe = recipe_distilled(given, alone)
-    steps = steps_for(seconds_of(given.run), recipe, given.work)
+    steps, begin = steps_for(seconds_of(given.run), recipe, given.work)
     made = distill(with_steps(recipe, steps), given.work / "distilled", command=given.command, say=say)
     if not made.backbones:
         raise TrainingError(f"ended early ({made.training.reason}); the same command goes on")
@@ -136,9 +158,10 @@ def run(given: argparse.Namespace) -> None:
         {"backbone": name, **probe(one, probes, bool(recipe.probes.groups), recipe.data.held_out)}
         for name, one in judged
     ]
+    seconds = seconds_of(given.run), seconds_of(given.work / "distilled") + begin
     facts = header(given.command, f"{torch.get_num_threads()}") | {
-        "alone": f"{alone.loop.steps} steps in {seconds_of(given.run):.0f} s",
-        "distilled": f"{steps} steps in {seconds_of(given.work / 'distilled'):.0f} s", "held out": len(held_out),
+        "alone": f"{alone.loop.steps} steps in {seconds[0]:.0f} s",
+        "distilled": f"{steps} steps in {seconds[1]:.0f} s", "held out": len(held_out),
     }  # fmt: skip
     write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
     write_text(given.out.with_suffix(".md"), markdown(facts, rows, "Trained alone, and distilled"))

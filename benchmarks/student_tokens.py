@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from slamfeat.backbones.load import parse_device
 from slamfeat.bench.jobs import set_threads
 from slamfeat.engines import Engine, make_engine
+from slamfeat.errors import ConfigError
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.sources import Joined
 
@@ -63,12 +64,19 @@ def _without_mean(tokens: Tensor) -> Tensor:
     return tokens - tokens.mean(1, keepdim=True)
 
 
-def milliseconds(blocks: Blocks, size: str) -> dict[str, Any]:
-    """A row: medians of one image of WxH, all in turn, with one thread; torch's threads stay as they were."""
+def milliseconds(blocks: Blocks, size: tuple[int, int]) -> dict[str, Any]:
+    """A row: medians of one image of (width, height), all in turn, with one thread; torch's threads stay as they were.
+
+    Raises:
+        ConfigError: one has another engine than the others, as where its graph could not be made.
+    """
     before = torch.get_num_threads()
     set_threads(1)
-    width, height = map(int, size.split("x"))
+    width, height = size
     engines = engines_of(blocks, "auto", "auto")
+    kinds = {label: f"{engine.name} {engine.precision}" for label, engine in engines.items()}
+    if len(set(kinds.values())) > 1:
+        raise ConfigError(f"times of different engines say nothing: {kinds}; see the warnings above")
     image = torch.rand(1, 3, height, width)
     spent: dict[str, list[float]] = {label: [] for label in engines}
     try:
@@ -82,4 +90,4 @@ def milliseconds(blocks: Blocks, size: str) -> dict[str, Any]:
     finally:
         set_threads(before)
     medians = {label: float(np.median(times)) for label, times in spent.items()}
-    return {"figure": f"backbone at {size} [ms]", "better": -1, **medians}
+    return {"figure": f"backbone at {width}x{height}, {next(iter(kinds.values()))} [ms]", "better": -1, **medians}

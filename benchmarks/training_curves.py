@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slamfeat.errors import InputError
+from slamfeat.errors import InputError, SlamfeatError
 from slamfeat.eval.report import markdown_grid
 from slamfeat.files import write_text
 from slamfeat.viz.figure import BLUE, saved_figure
@@ -67,7 +68,7 @@ def as_markdown(title: str, facts: dict[str, str], stages: dict[str, dict[str, A
 def draw(stages: dict[str, dict[str, Any]], path: Path) -> None:
     """A panel a figure of every stage, over the steps; nothing where no stage was judged yet."""
     lines = [
-        (f"{stage}: {key}", [(row["step"], row[key]) for row in curve["steps"]])
+        (f"{stage}: {key}", [(row["step"], float("nan") if row[key] is None else row[key]) for row in curve["steps"]])
         for stage, curve in stages.items()
         for key in (curve["steps"][0] if curve["steps"] else {})
         if key != "step"
@@ -87,8 +88,25 @@ def draw(stages: dict[str, dict[str, Any]], path: Path) -> None:
             axes.set_visible(False)
 
 
-def _cell(value: float) -> str:
+def _cell(value: float | None) -> str:
+    if value is None:  # not a number, in the log
+        return ""
     return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def run(given: argparse.Namespace) -> None:
+    """Read and write.
+
+    Raises:
+        InputError: no run of ours.
+    """
+    stages = run_curves(given.run)
+    command = (given.run / "recipe.yaml").read_text().splitlines()[0].removeprefix("# ")
+    facts = {"commit": given.commit, "command": f"`{command}`"}
+    out = given.out / given.name
+    write_text(out.with_suffix(".json"), json.dumps({**facts, "stages": stages}, indent=1) + "\n")
+    write_text(out.with_suffix(".md"), as_markdown(given.name, facts, stages))
+    draw(stages, out.with_suffix(".png"))
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -98,12 +116,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--commit", required=True, help="of the code that trained")
     parser.add_argument("--out", type=Path, default=OUT)
-    given = parser.parse_args(words)
-    command = (given.run / "recipe.yaml").read_text().splitlines()[0].removeprefix("# ")
-    facts, stages = {"commit": given.commit, "command": f"`{command}`"}, run_curves(given.run)
-    write_text(given.out / f"{given.name}.json", json.dumps({**facts, "stages": stages}, indent=1) + "\n")
-    write_text(given.out / f"{given.name}.md", as_markdown(given.name, facts, stages))
-    draw(stages, given.out / f"{given.name}.png")
+    try:
+        run(parser.parse_args(words))
+    except SlamfeatError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import alone_or_distilled
 from benchmarks.alone_or_distilled import (
     main,
     parse,
     recipe_alone,
     recipe_distilled,
-    seconds_a_step,
     seconds_of,
+    steps_for,
     with_steps,
 )
 from slamfeat.config import load_config
+from slamfeat.errors import TrainingError
 from slamfeat.pretrain.recipe import PretrainRecipe
 from slamfeat.pretrain.run import pretrain
 from slamfeat.train.recipe_files import find_recipe
@@ -42,25 +45,46 @@ def test_schedules_keep_their_shares(alone: Path, tmp_path: Path) -> None:
     assert longer.loop.warmup == 10 * recipe.loop.warmup and longer.students == recipe.students
 
 
-def test_a_step_takes_what_the_second_half_took() -> None:
-    lines = [{"step": 20, "elapsed_s": 50.0}, {"step": 40, "elapsed_s": 60.0}, {"step": 40, "evaluation": {}}]
-    assert seconds_a_step("".join(json.dumps(line) + "\n" for line in lines), 20) == 0.5
+def write_log(run: Path, *lines: dict[str, Any]) -> None:
+    (run / "run").mkdir(parents=True, exist_ok=True)
+    (run / "run" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_evaluations_do_not_count(tmp_path: Path) -> None:
+    write_log(
+        tmp_path, {"step": 10, "elapsed_s": 5.0}, {"step": 10, "evaluation": {}, "seconds": 3.0},
+        {"step": 20, "elapsed_s": 13.0}, {"step": 20, "evaluation": {}, "seconds": 4.0},
+    )  # fmt: skip
+    assert seconds_of(tmp_path) == 10.0
+
+
+def test_steps_fill_the_time_that_beginning_leaves(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second half of the short run says what a step takes: 10 s for 20 steps."""
+    recipe = recipe_distilled(parse(words(alone, tmp_path)), recipe_alone(alone))
+    half = {"step": 20, "elapsed_s": -20.0}, {"step": 40, "elapsed_s": -10.0}  # so that beginning took ten seconds
+    monkeypatch.setattr(alone_or_distilled, "distill", lambda short, out: write_log(out, *half))
+    steps, begin = steps_for(110.0, recipe, tmp_path)
+    assert begin == pytest.approx(10, abs=0.5) and steps == int((110 - begin) / 0.5)
+    assert steps_for(110.0, recipe, tmp_path) == (steps, begin)  # kept
+    longer, same = steps_for(210.0, recipe, tmp_path)
+    assert same == begin and longer == int((210 - begin) / 0.5)
+    with pytest.raises(TrainingError, match="pretrain for longer"):
+        steps_for(25.0, recipe, tmp_path)
 
 
 @pytest.mark.slow
-def test_the_distillation_takes_the_steps_that_were_found(
+def test_a_table_of_both(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmarks.alone_or_distilled.PILOT", 4)
-    monkeypatch.setattr("benchmarks.alone_or_distilled.seconds_a_step", lambda log, steps: seconds_of(alone) / 5.5)
+    monkeypatch.setattr(alone_or_distilled, "steps_for", lambda *words: (5, 100.0))
     main(words(alone, tmp_path))
     table = capsys.readouterr().out
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert [row["backbone"] for row in rows] == ["raw pixels", "untrained", "teacher", "alone", "distilled"]
-    assert "distilled 5 steps in" in table and f"alone 12 steps in {seconds_of(alone):.0f} s" in table
-    monkeypatch.setattr("benchmarks.alone_or_distilled.PILOT", 6)
-    with pytest.raises(SystemExit, match="pretrain for longer"):
-        main(words(alone, tmp_path))
+    took = 100 + seconds_of(tmp_path / "work" / "distilled")
+    assert f"alone 12 steps in {seconds_of(alone):.0f} s, distilled 5 steps in {took:.0f} s" in table
 
 
 def test_what_would_not_be_the_same_is_refused(alone: Path, tmp_path: Path) -> None:
@@ -68,5 +92,9 @@ def test_what_would_not_be_the_same_is_refused(alone: Path, tmp_path: Path) -> N
         main(words(alone, tmp_path, "data.held_out=0.4"))
     with pytest.raises(SystemExit, match=r"loop\.batch is to be the same"):
         main(words(alone, tmp_path, "loop.batch=4"))
+    with pytest.raises(SystemExit, match="init is to be the same"):
+        main(words(alone, tmp_path, "init=default"))
+    with pytest.raises(SystemExit, match="crops is to be the same"):
+        main(words(alone, tmp_path, "crops.flip=0"))
     with pytest.raises(SystemExit, match="that has ended"):
         main(words(tmp_path, tmp_path))

@@ -28,7 +28,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = ModelConfig(embed_dim=32, depth=1, num_heads=1, layer_scale=1.0, grid=22).architecture(308)
     architecture = replace(plain, output_dim=384, imitates="dinov2-vits14/5")
     state = random_backbone(architecture, "small14", seed=1).state_dict()
-    return save_backbone(state, architecture, tmp_path_factory.mktemp("own") / "small14.safetensors", name="small14")
+    file, notes = tmp_path_factory.mktemp("own") / "small14.safetensors", {"recipe": "data: {held_out: 0.3}"}
+    return save_backbone(state, architecture, file, name="small14", notes=notes)
 
 
 def words(file: Path, tmp_path: Path) -> list[str]:
@@ -40,7 +41,7 @@ def words(file: Path, tmp_path: Path) -> list[str]:
         "--out",
         str(tmp_path / "table"),
     ]
-    return [str(tmp_path), str(file), "--held-out", "0.3", "--sizes", "56x42", *places]
+    return [str(tmp_path), str(file), "--sizes", "56x42", *places]
 
 
 def test_the_same_frontend_thrice(small: Path, tmp_path: Path) -> None:
@@ -57,18 +58,41 @@ def test_the_same_frontend_thrice(small: Path, tmp_path: Path) -> None:
     assert not any(torch.equal(one, other) for one, other in pairs if one.ndim > 1 and len(one) > 1)
 
 
+def test_a_run_that_goes_on_finds_the_files_it_began_with(small: Path, tmp_path: Path) -> None:
+    def files() -> dict[str, bytes]:
+        found = rivals(parse(words(small, tmp_path)))
+        return {label: Path(found[label].weights).read_bytes() for label in (STUDENT, UNTRAINED)}
+
+    assert files() == files()
+
+
+@pytest.mark.slow
+def test_poses_of_a_few_pairs(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, frames = tmp_path / "few.yaml", sample_path()
+    recipe.write_text(json.dumps({
+        "matching": {"data": [str(frames)], "per_gap": 2, "gaps": [1]}, "vo": {"data": [f"{frames}:rgbd@0:3"]},
+    }))  # fmt: skip
+    monkeypatch.setattr(student, "RECIPE", recipe)
+    given = parse([*words(small, tmp_path), "--jobs", "0"])
+    rows, problems = student.poses(rivals(given), given, print)
+    assert not problems and len({row["figure"] for row in rows}) == len(rows) >= 5
+    assert all(row[TEACHER] is not None for row in rows)
+    assert student.poses(rivals(given), given, print) == (rows, problems)  # from what was kept
+
+
 def test_tokens_are_compared_and_timed(small: Path) -> None:
     images = open_images([str(sample_path() / "rgb")])
     plain, centred = likeness({"a": ("default", 5), "b": ("default", 5), "c": (str(small), -1)}, "a", images, [0, 3])
     assert plain["a"] == plain["b"] == pytest.approx(1, abs=1e-5) and abs(plain["c"]) < 0.5
     assert centred["b"] == pytest.approx(1, abs=1e-5) and abs(centred["c"]) < 0.5
-    row = milliseconds({"a": ("default", 5), "c": (str(small), -1)}, "224x154")
-    assert row["figure"] == "backbone at 224x154 [ms]" and row["a"] > row["c"] > 0
+    row = milliseconds({"a": ("default", 5), "c": (str(small), -1)}, (224, 154))
+    assert "backbone at 224x154, " in row["figure"] and row["a"] > row["c"] > 0
 
 
 def test_rows_and_ratios() -> None:
     pair = {"data": "kitti", "group": "1", "kind": "pose", "pairs": 2}
     run = {"sequence": "x", "mode": "mono", "scale": "propagated"}
+    metric = {"sequence": "x", "mode": "rgbd", "scale": "metric"}
     results = {
         "matching": {"rows": [
             {**pair, "frontend": "t.yaml", "auc_5": 50.0, "auc_20": 80.0},
@@ -78,24 +102,29 @@ def test_rows_and_ratios() -> None:
         "vo": {"rows": [
             {**run, "frontend": "t.yaml", "ate_rmse_m": 0.5, "tracked_percent": 100.0},
             {**run, "frontend": "s.yaml", "ate_rmse_m": 0.6, "tracked_percent": 90.0},
+            {**run, "frontend": "u.yaml", "ate_rmse_m": None, "tracked_percent": 20.0},
+            {**metric, "frontend": "t.yaml", "ate_rmse_m": 0.5, "tracked_percent": 100.0},
+            {**metric, "frontend": "s.yaml", "ate_rmse_m": 0.6, "tracked_percent": 100.0},
         ]},
     }  # fmt: skip
     rows = {row["figure"]: row for row in rows_of_results(results, RECIPES)}
     assert rows["kitti: AUC@5 [%]"][STUDENT] == 45.0 and rows["kitti: AUC@5 [%]"][UNTRAINED] is None
-    table = markdown({"command": "x"}, list(rows.values()), tuple(RECIPES))
+    assert not any(name.startswith("all") for name in rows)  # the others lack what the teacher has
+    table = markdown({"command": "x"}, list(rows.values()), tuple(RECIPES), {"a job": "out of memory"})
     assert "| kitti: AUC@20 [%] | 80.0 | 76.0 |  | 0.95 |" in table
-    assert "| x, mono, propagated: ATE [m] | 0.500 | 0.600 (90 %) |  | 1.20 |" in table
+    assert "| x, mono, propagated: ATE [m] | 0.500 | 0.600 (90 %) | lost (20 %) |  |" in table
+    assert "| x, rgbd, metric: ATE [m] | 0.500 | 0.600 |  | 1.20 |" in table and "failed: a job: out of memory" in table
 
 
 def test_the_files_are_written(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(student, "poses", lambda found, given, say: [{"figure": "p [%]", TEACHER: 2.0, STUDENT: 1.0}])
+    monkeypatch.setattr(student, "poses", lambda *words: ([{"figure": "p [%]", TEACHER: 2.0, STUDENT: 1.0}], {}))
     main(words(small, tmp_path))
     shown, stored = capsys.readouterr().out, json.loads((tmp_path / "table.json").read_text())
-    assert [row["figure"] for row in stored["rows"]] == [
-        "cosine of patch tokens", "the same, each image's mean taken away", "backbone at 56x42 [ms]", "p [%]"
-    ]  # fmt: skip
+    figures = [row["figure"] for row in stored["rows"]]
+    assert figures[:2] == ["cosine of patch tokens", "the same, each image's mean taken away"]
+    assert figures[2].startswith("backbone at 56x42, ") and figures[3:] == ["p [%]"]
     assert "| p [%] | 2.0 | 1.0 |  | 0.50 |" in shown and stored["header"]["preset"] == "balanced"
 
 
@@ -107,5 +136,9 @@ def test_who_imitates_nobody_is_refused(small: Path, tmp_path: Path) -> None:
         main(words(file, tmp_path))
     with pytest.raises(SystemExit, match="imitates dinov2-vits14, not dinov2-vitb14"):
         main([*words(small, tmp_path), "--teacher", "dinov2-vitb14"])
+    with pytest.raises(SystemExit, match="looks at blocks"):
+        main([*words(small, tmp_path), "--preset", "fast"])
+    with pytest.raises(SystemExit, match="multiples of the patch, 14, not 50x42"):
+        main([*words(small, tmp_path), "--sizes", "50x42"])
     with pytest.raises(SystemExit, match="check the path"):
         main(words(tmp_path / "none.safetensors", tmp_path))

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.training_curves import main, run_curves
-from slamfeat.errors import InputError
 from slamfeat.image import read_image
 
 
@@ -41,6 +40,8 @@ def test_the_files_name_commit_and_command(tmp_path: Path) -> None:
 
 def test_of_a_backbone_too_and_with_a_picture(tmp_path: Path) -> None:
     run_folder(tmp_path)
+    with (tmp_path / "matcher/log.jsonl").open("a") as log:
+        log.write('{"step": 30, "evaluation": {"score": null, "nll": 0.4}, "seconds": 3.0, "best": false}\n')
     (tmp_path / "matcher").rename(tmp_path / "run")
     main([str(tmp_path), "--name", "own", "--commit", "abc1234", "--out", str(tmp_path / "out")])
     assert "## run: 0.50 hours of steps" in (tmp_path / "out/own.md").read_text()
@@ -49,5 +50,5 @@ def test_of_a_backbone_too_and_with_a_picture(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_runs_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="slamfeat train"):
-        run_curves(tmp_path)
+    with pytest.raises(SystemExit, match="slamfeat train"):
+        main([str(tmp_path), "--name", "x", "--commit", "y", "--out", str(tmp_path)])
