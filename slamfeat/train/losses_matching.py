@@ -87,7 +87,7 @@ def descriptor_nll(
 
 
 def settled_nll(
-    confidences: tuple[Tensor, Tensor], scores: Scores, last: Scores, masks: tuple[Tensor, Tensor]
+    confidences: tuple[Tensor, Tensor], scores: Scores, final: tuple[Tensor, Tensor], masks: tuple[Tensor, Tensor]
 ) -> Tensor:
     """Binary cross entropy of whether a keypoint's match after a layer is its match after the last (LightGlue, eq. 11).
 
@@ -95,12 +95,12 @@ def settled_nll(
 
     Args:
         confidences: logits (B, M) and (B, N).
-        scores, last: of the layer and of the last one; without gradient here.
+        scores: of the layer; without gradient here.
+        final: `partners` by the last layer.
         masks: (B, M) and (B, N) bool, filled slots.
     """
     with torch.no_grad():
-        early, late = _partners(scores), _partners(last)
-        same = [(one == other).float() for one, other in zip(early, late, strict=True)]
+        same = [(one == other).float() for one, other in zip(partners(scores), final, strict=True)]
     losses = [
         F.binary_cross_entropy_with_logits(logits.float(), truth, weight=mask.float(), reduction="sum")
         for logits, truth, mask in zip(confidences, same, masks, strict=True)
@@ -112,11 +112,13 @@ def settled_losses(matcher: AttentionMatcher, outputs: Sequence[LayerOutput], ma
     """Mean of `settled_nll` over the layers before the last of `outputs`; 0 where there is none."""
     counts = masks[0].shape[1], masks[1].shape[1]
     last = outputs[-1]
-    losses = [settled_nll(matcher.confidences(out, counts), out.scores, last.scores, masks) for out in outputs[:-1]]
+    with torch.no_grad():
+        final = partners(last.scores)
+    losses = [settled_nll(matcher.confidences(out, counts), out.scores, final, masks) for out in outputs[:-1]]
     return torch.stack(losses).mean() if losses else last.states.new_zeros(())
 
 
-def _partners(scores: Scores) -> tuple[Tensor, Tensor]:
+def partners(scores: Scores) -> tuple[Tensor, Tensor]:
     """Partner of each keypoint of the first image (B, M) and of the second (B, N); -1 for none."""
     found0, _ = mutual_matches(scores, _LEAST_PROBABILITY)
     batch, count = found0.shape[0], scores.similarity.shape[2]

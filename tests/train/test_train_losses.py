@@ -20,6 +20,7 @@ from slamfeat.train.losses import (
     matching_nll,
     offset_log_density,
     offset_nll,
+    partners,
     pose_loss,
     precision_recall,
     repeatability_loss,
@@ -143,18 +144,18 @@ def test_settled_keypoints_by_hand() -> None:
     generator = torch.Generator().manual_seed(3)
     logits = tuple(torch.randn(2, count, generator=generator).double().requires_grad_() for count in (6, 5))
     masks = (torch.rand(2, 6, generator=generator) > 0.2, torch.rand(2, 5, generator=generator) > 0.2)
-    loss = settled_nll((logits[0], logits[1]), early, last, masks)
+    loss = settled_nll((logits[0], logits[1]), early, partners(last), masks)
     costs = []
     for pair in range(2):
-        partners = []
+        both = []
         for scores in (early, last):
             found = mutual_matches(scores, 0.1)[0][pair].tolist()
-            partners.append((found, [found.index(i) if i in found else -1 for i in range(5)]))
+            both.append((found, [found.index(i) if i in found else -1 for i in range(5)]))
         for side in (0, 1):
             for place in range((6, 5)[side]):
                 if masks[side][pair, place]:
                     sure = 1 / (1 + math.exp(-float(logits[side][pair, place].detach())))
-                    settled = partners[0][side][place] == partners[1][side][place]
+                    settled = both[0][side][place] == both[1][side][place]
                     costs.append(-math.log(sure if settled else 1 - sure))
     assert float(loss.detach()) == pytest.approx(np.mean(costs), rel=1e-5)
     assert 0 < sum(cost < -math.log(0.5) for cost in costs) < len(costs)
