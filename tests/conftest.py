@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 REPO = Path(__file__).parent.parent
 SAMPLE = REPO / "datasets" / "sample" / "rgbd_dataset_freiburg1_rpy_60"
 
 
 def pytest_configure() -> None:
-    """One thread each: several test processes on few cores otherwise wait for one another."""
+    """One thread each, since several processes on few cores wait for one another; and no test fails by the clock."""
     torch.set_num_threads(1)
+    settings.register_profile("slamfeat", deadline=None)
+    settings.load_profile("slamfeat")
 
 
 @pytest.fixture(scope="session")
