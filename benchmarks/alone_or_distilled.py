@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks.backbones import candidates, markdown, probe
+from benchmarks.backbones import judged, write_table
 from benchmarks.command import run_and_show
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config
@@ -35,9 +35,7 @@ from slamfeat.files import write_text
 from slamfeat.pretrain.crops import CropConfig
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.distill_run import distill
-from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import PretrainRecipe
-from slamfeat.pretrain.run import open_data
 from slamfeat.train.recipe_files import find_recipe
 
 PILOT = 40
@@ -151,20 +149,13 @@ def run(given: argparse.Namespace) -> None:
         raise TrainingError(f"ended early ({made.training.reason}); the same command goes on")
     files = {"teacher": recipe.teacher, "alone": str(given.run / "backbone.safetensors")}
     files |= {"distilled": str(next(iter(made.backbones.values())))}
-    images, _, held_out = open_data(recipe.data)
-    probes = Probes(recipe.probes, images, held_out)
-    judged = zip(["raw pixels", "untrained", *files], candidates(list(files.values())), strict=True)
-    rows: list[dict[str, Any]] = [
-        {"backbone": name, **probe(one, probes, bool(recipe.probes.groups), recipe.data.held_out)}
-        for name, one in judged
-    ]
+    rows, held_out = judged(files, recipe.probes, recipe.data)
     seconds = seconds_of(given.run), seconds_of(given.work / "distilled") + begin
     facts = header(given.command, f"{torch.get_num_threads()}") | {
         "alone": f"{alone.loop.steps} steps in {seconds[0]:.0f} s",
-        "distilled": f"{steps} steps in {seconds[1]:.0f} s", "held out": len(held_out),
+        "distilled": f"{steps} steps in {seconds[1]:.0f} s", "held out": held_out,
     }  # fmt: skip
-    write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
-    write_text(given.out.with_suffix(".md"), markdown(facts, rows, "Trained alone, and distilled"))
+    write_table(given.out, facts, rows, "Trained alone, and distilled")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

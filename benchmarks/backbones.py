@@ -44,6 +44,8 @@ from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.probes import ProbeConfig, Probes
 from slamfeat.pretrain.probes.classes import held_out_accuracy, linear_accuracy
 from slamfeat.pretrain.probes.features import Describe, by_backbone, by_pixels
+from slamfeat.pretrain.recipe import ImagesConfig
+from slamfeat.pretrain.run import open_data
 from slamfeat.pretrain.sources import open_images, photo_of, split_names
 from slamfeat.train.textures import is_held_out
 
@@ -137,6 +139,26 @@ def probe(one: Candidate, probes: Probes, with_classes: bool, held_out: float) -
     return figures
 
 
+def judged(files: Mapping[str, str], config: ProbeConfig, data: ImagesConfig) -> tuple[list[dict[str, Any]], int]:
+    """Rows of raw pixels, of untrained weights of the last one's kind and of `files` by their labels; images held out.
+
+    Args:
+        files: weights by label.
+        config, data: of the recipe that trained them.
+    """
+    images, _, held_out = open_data(data)
+    probes = Probes(config, images, held_out)
+    found = zip(["raw pixels", "untrained", *files], candidates(list(files.values())), strict=True)
+    rows = [{"backbone": name, **probe(one, probes, bool(config.groups), data.held_out)} for name, one in found]
+    return rows, len(held_out)
+
+
+def write_table(out: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """OUT.json and OUT.md."""
+    write_text(out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
+    write_text(out.with_suffix(".md"), markdown(facts, rows, title))
+
+
 def milliseconds(found: Sequence[Candidate]) -> list[float | None]:
     """Median of one image of each, in turn, with one thread."""
     threads = torch.get_num_threads()
@@ -211,11 +233,10 @@ def run(given: argparse.Namespace) -> None:
         "images": f"{len(images.names)} of {', '.join(place.name for place in given.images)}",
         "held out": f"{min(len(held), given.count)} for same place, rank and cosine",
     }  # fmt: skip
-    write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
-    write_text(given.out.with_suffix(".md"), markdown(facts, rows))
+    write_table(given.out, facts, rows, "Backbones")
 
 
-def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title: str = "Backbones") -> str:
+def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title: str) -> str:
     """The table."""
     used = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
     cells = [[_cell(key, row.get(key)) for key in used] for row in rows]

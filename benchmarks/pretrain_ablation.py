@@ -11,25 +11,21 @@ held-out images; beside the rows stand raw pixels and the architecture with weig
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from benchmarks.backbones import candidates, markdown, probe
+from benchmarks.backbones import judged, write_table
 from benchmarks.command import run_and_show
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config
 from slamfeat.errors import TrainingError
-from slamfeat.files import write_text
-from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import PretrainRecipe
-from slamfeat.pretrain.run import open_data, pretrain
+from slamfeat.pretrain.run import pretrain
 from slamfeat.train.recipe_files import find_recipe
 
 VARIANTS = {
@@ -80,19 +76,11 @@ def run(given: argparse.Namespace) -> None:
             raise TrainingError(f"{label}: ended early ({made.training.reason}); the same command goes on")
         files[label] = made.backbone
     recipe = recipe_of(given, ())
-    images, _, held_out = open_data(recipe.data)
-    probes = Probes(recipe.probes, images, held_out)
-    names = ["raw pixels", "untrained", *files]
-    judged = zip(names, candidates([str(file) for file in files.values()]), strict=True)
-    rows: list[dict[str, Any]] = [
-        {"backbone": name, **probe(one, probes, bool(recipe.probes.groups), recipe.data.held_out)}
-        for name, one in judged
-    ]
+    rows, held_out = judged({label: str(file) for label, file in files.items()}, recipe.probes, recipe.data)
     facts = header(given.command, "torch's") | {
-        "recipe": f"{given.recipe}, {given.steps} steps of {recipe.loop.batch} images", "held out": len(held_out),
+        "recipe": f"{given.recipe}, {given.steps} steps of {recipe.loop.batch} images", "held out": held_out,
     }  # fmt: skip
-    write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
-    write_text(given.out.with_suffix(".md"), markdown(facts, rows, "Ablation of the pretraining"))
+    write_table(given.out, facts, rows, "Ablation of the pretraining")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -79,7 +79,7 @@ def draw(stages: dict[str, dict[str, Any]], path: Path) -> None:
     rows = -(-len(lines) // columns)
     with saved_figure(path, (2.6 * columns, 2.3 * rows)) as figure:
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (title, points) in zip(panels, lines, strict=False):
+        for axes, (title, points) in zip(panels[: len(lines)], lines, strict=True):
             axes.plot(*zip(*points, strict=True), color=BLUE)
             axes.set_title(title, fontsize=9)
             axes.tick_params(labelsize=8)
