@@ -15,9 +15,10 @@ from pathlib import Path
 from benchmarks import readme_table
 from slamfeat.bench.headlines import headlines
 from slamfeat.bench.provenance import header_line
+from slamfeat.bench.reading import Result
 from slamfeat.bench.run import TASKS, read_results
 from slamfeat.bench.standing import standing_markdown
-from slamfeat.bench.tables import summary_markdown
+from slamfeat.bench.summaries import speed_totals, summary
 from slamfeat.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -40,14 +41,16 @@ def publish(source: Path, target: Path = RESULTS) -> None:
         shutil.rmtree(target / folder, ignore_errors=True)
         if (source / "results" / folder).is_dir():
             shutil.copytree(source / "results" / folder, target / folder)
-    parts = [
-        f"### {_TITLES[task]}\n{header_line(results[task]['header'])}\n\n{summary_markdown(results[task]).strip()}\n"
-        for task in TASKS
-        if task in results
-    ]
+    parts = [_part(task, results[task]) for task in TASKS if task in results]
     write_text(target / "summary.md", "\n".join(parts))
     shown = [name for name in _STANDING if any(name in line.values for line in headlines(results))]
     write_text(target / "standing.md", "\n\n".join(standing_markdown(results, name).strip() for name in shown) + "\n")
+
+
+def _part(task: str, result: Result) -> str:
+    """The README's paragraph of a task."""
+    table = speed_totals(result) if task == "speed" else summary(result)
+    return f"### {_TITLES[task]}\n{header_line(result['header'])}\n\n{table.markdown().strip()}\n"
 
 
 def main() -> None:

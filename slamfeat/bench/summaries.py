@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from slamfeat.bench.cells import Cell, Table, plain_cell, table_of_rows
 from slamfeat.bench.figures import data_figure, data_sets, degradations, mean_area
@@ -18,7 +19,7 @@ from slamfeat.bench.reading import (
     rows_of,
 )
 
-_ATE = "ate_rmse_m"
+_ATE, _TOTAL, _PEAK = "ate_rmse_m", "total_ms", "peak_mb"
 _SPEED = (
     "size", "threads", "frontend", "extract_ms", "match_ms", "total_ms", "vs_xfeat", "vs_sift", "peak_mb", "failed",
 )  # fmt: skip
@@ -39,15 +40,23 @@ def _matching(result: Result) -> Table:
         (heading, [data_figure(result, data, kind, name, key) for name in names], key)
         for heading, data, kind, key in wanted
     ]
+    note = "AUC@5 [%] over all pose pairs and over those of each data set (the mean of its gaps, weighted by pairs)."
+    return _by_frontend("Matching", result, columns, note)
+
+
+def _by_frontend(
+    title: str, result: Result, columns: Sequence[tuple[str, list[float | None], str]], note: str
+) -> Table:
+    """A line a frontend, a column each (heading, a figure a frontend, key) that has figures, and what failed."""
+    names = frontends(result)
     columns = [column for column in columns if any(value is not None for value in column[1])]
     lines: list[list[Cell]] = [[Cell(name)] for name in names]
     for _, values, key in columns:
         best = best_of(key, values)
         for place, value in enumerate(values):
             lines[place].append(plain_cell(key, value, best=place in best))
-    note = "AUC@5 [%] over all pose pairs and over those of each data set (the mean of its gaps, weighted by pairs)."
     headings = ("frontend", *(heading for heading, _, _ in columns))
-    table = Table("Matching", headings, tuple(tuple(line) for line in lines), (note,))
+    table = Table(title, headings, tuple(tuple(line) for line in lines), (note,))
     return _with_failures(table, [_failures(result, name) for name in names])
 
 
@@ -63,7 +72,7 @@ def _failures(result: Result, frontend: str) -> str:
     where: dict[str, dict[str, None]] = {}
     for row in rows_of(result, frontend=frontend):
         if row.get("failed"):
-            where.setdefault(str(row["failed"]), {})[str(row.get("data"))] = None
+            where.setdefault(str(row["failed"]), {})[str(row.get("data") or row.get("size"))] = None
     return "; ".join(f"{text} ({', '.join(data)})" for text, data in where.items())
 
 
@@ -106,6 +115,23 @@ def _robustness(result: Result) -> Table:
         cells = [plain_cell("area_percent", value, best=place in best) for place, value in enumerate(values)]
         lines.append((Cell(degradation), *cells))
     return Table("Robustness", ("area [%]", *names), tuple(lines))
+
+
+def speed_totals(result: Result) -> Table:
+    """One extraction and one match, a line a frontend: a column a size and number of threads, and the highest peak."""
+    columns = [
+        (f"{size}, {threads} thread{'' if threads == 1 else 's'}", _largest(result, _TOTAL, size=size, threads=threads))
+        for size, threads in distinct(rows_of(result), "size", "threads")
+    ]
+    peaks = ("peak [MB]", _largest(result, _PEAK), _PEAK)
+    note = "One extraction and one match [ms]; peak: the highest of all sizes."
+    return _by_frontend("Speed", result, [*((title, times, _TOTAL) for title, times in columns), peaks], note)
+
+
+def _largest(result: Result, key: str, **wanted: Any) -> list[float | None]:
+    """A frontend's largest figure of the rows wanted, for every frontend; None where no row has it."""
+    found = ([number(row.get(key)) for row in rows_of(result, frontend=name, **wanted)] for name in frontends(result))
+    return [max((value for value in values if value is not None), default=None) for values in found]
 
 
 def _speed(result: Result) -> Table:

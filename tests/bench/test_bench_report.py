@@ -16,6 +16,7 @@ from slamfeat.bench.looks import line_of, shown_name
 from slamfeat.bench.page import page
 from slamfeat.bench.reading import TASKS
 from slamfeat.bench.standing import ahead, behind, standing_markdown
+from slamfeat.bench.summaries import speed_totals
 from slamfeat.bench.tables import markdown, summary_markdown
 
 Result = dict[str, Any]
@@ -137,6 +138,9 @@ def test_the_compact_robustness_and_speed_tables(results: dict[str, Result]) -> 
     assert table["all"] == ["**70.0**", "65.0", "-"]
     speed = summary_markdown(results["speed"])
     assert "**20.0**" in speed and "| 50.0 |" in speed and "× xfeat" not in speed  # no row has that ratio
+    totals = lines(speed_totals(results["speed"]).markdown())
+    assert totals["frontend"] == ["640x480, 1 thread", "peak [MB]"]
+    assert totals["slamfeat"] == ["50.0", "**100**"] and totals["sift"][0] == "**20.0**" and totals[ODD] == ["-", "-"]
 
 
 def test_all_rows_come_with_their_origin_and_in_the_order_of_frontends(results: dict[str, Result]) -> None:
