@@ -75,6 +75,23 @@ def test_bfloat16_changes_little(name: str, photo: np.ndarray) -> None:
     assert same.float().mean() > (0.999 if name.startswith("aliked") else 0.7)
 
 
+def test_in_openvino_xfeat_and_lighterglue_find_the_same(photo: np.ndarray) -> None:
+    """The very keypoints and mutual matches; of LighterGlue's, which prunes in torch alone, nearly all."""
+    pytest.importorskip("openvino", reason="the engine is not installed")
+    image = to_batch(np.ascontiguousarray(photo[200:392]))
+    for name, share in (("xfeat", 1.0), ("xfeat+lighterglue", 0.95)):
+        found = []
+        for frontend in (build_frontend(name, 256), build_frontend(f"{name}-openvino", 256)):
+            first, second = frontend.extract(image[..., :-32, :-48]), frontend.extract(image[..., 32:, 48:])
+            found.append((first, frontend.match(first, second)))
+        (plain, wanted), (quick, matches) = found
+        torch.testing.assert_close(quick.keypoints, plain.keypoints)
+        torch.testing.assert_close(quick.descriptors, plain.descriptors, atol=1e-3, rtol=0)
+        assert wanted.mask.sum() > 50
+        same = matches.mask & (matches.indices == wanted.indices)
+        assert same.sum() >= share * max(wanted.mask.sum(), matches.mask.sum())
+
+
 def test_xfeat_is_exact_to_the_half_pixel(photo: np.ndarray) -> None:
     """XFeat resizes 159x127 to 128x96. Given those pixels it must find the same points, moved by the rule."""
     frontend = build_frontend("xfeat", 256)
