@@ -47,7 +47,7 @@ def line_of(name: str) -> dict[str, Any]:
     ours = name == OURS
     return {
         "color": color_of(name), "lw": width_of(name), "marker": marker_of(name), "ms": 7 if ours else 5.5,
-        "ls": "--" if name.endswith("-bf16") or (is_ours(name) and not ours) else "-", "zorder": 4 if ours else 3,
+        "ls": "--" if _plain(name) != name or (is_ours(name) and not ours) else "-", "zorder": 4 if ours else 3,
         "label": shown_name(name),
     }  # fmt: skip
 
@@ -105,8 +105,13 @@ def chart_file(folder: Path, key: str) -> Path:
 
 
 def _peer(name: str) -> tuple[str, str]:
-    known = name.removesuffix("-bf16")
+    known = _plain(name)
     return _KNOWN[known] if known in _KNOWN else _OTHERS[_digest(name) % len(_OTHERS)]
+
+
+def _plain(name: str) -> str:
+    """The peer that a name with another precision or engine belongs to."""
+    return name.removesuffix("-bf16").removesuffix("-openvino")
 
 
 def _digest(name: str) -> int:

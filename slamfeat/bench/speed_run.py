@@ -10,7 +10,7 @@ from typing import Any
 from slamfeat.bench.config import BenchConfig
 from slamfeat.bench.cost import Cost
 from slamfeat.bench.jobs import Job, run_jobs
-from slamfeat.bench.registry import fingerprint, list_frontends
+from slamfeat.bench.registry import fingerprint
 from slamfeat.bench.speed import SpeedJob, images_of, measure_memory, measure_times, with_ratios
 from slamfeat.bench.store import file_name, load_npz
 
@@ -86,8 +86,3 @@ def _prints(config: BenchConfig) -> list[str]:
 
 def _digest(words: list[Any]) -> str:
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:12]
-
-
-def known_extras() -> list[str]:
-    """Reduced-precision variants of peers, which only the speed table shows."""
-    return [name for name in list_frontends() if name.endswith("-bf16")]
