@@ -2,8 +2,8 @@
 
     python -m benchmarks.publish runs/bench/test_split --sanity runs/bench/sanity
 
-Copies each task's JSON, per-item results and table, the charts and the trajectories; writes summary.md, which the
-README shows between its markers, and standing.md, where slamfeat stands behind a peer and where ahead.
+Copies each task's JSON and per-item results, the charts and the trajectories; writes each task's tables, summary.md,
+which the README shows between its markers, and standing.md, where slamfeat stands behind a peer and where ahead.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from slamfeat.bench.reading import Result
 from slamfeat.bench.run import TASKS, read_results
 from slamfeat.bench.standing import standing_markdown
 from slamfeat.bench.summaries import speed_totals, summary
+from slamfeat.bench.tables import markdown
 from slamfeat.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,8 +33,9 @@ def publish(source: Path, target: Path = RESULTS) -> None:
     """Copy a run's results and write the summaries."""
     results = read_results(source / "results")
     target.mkdir(parents=True, exist_ok=True)
-    for task in results:
-        for suffix in (".json", ".items.jsonl", ".md"):
+    for task, result in results.items():
+        write_text(target / f"{task}.md", markdown(result))
+        for suffix in (".json", ".items.jsonl"):
             file = source / "results" / f"{task}{suffix}"
             if file.exists():
                 shutil.copy(file, target / file.name)

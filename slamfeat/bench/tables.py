@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from slamfeat.bench.cells import Cell, Table, table_of_rows
+from slamfeat.bench.cells import Cell, Table, plain_cell, table_of_rows
 from slamfeat.bench.provenance import header_line
-from slamfeat.bench.reading import Result, distinct, frontends, rows_of
+from slamfeat.bench.reading import Result, best_of, distinct, frontends, rows_of, weighted_mean
 from slamfeat.bench.summaries import ate_cell, summary
+from slamfeat.eval.report import heading
 
 _COUNTS = ("matches", "inliers", "failed")
 _POSE = (
@@ -67,9 +68,27 @@ def _head(result: Result) -> str:
 def _matching(result: Result) -> list[Table]:
     group = ("data", "group")
     return [
+        by_gap(result),
         table_of_rows("Relative pose", rows_of(result, kind="pose"), _POSE, group),
         table_of_rows("Homographies", rows_of(result, kind="homography"), _HOMOGRAPHY, group),
     ]
+
+
+def by_gap(result: Result, keys: Sequence[str] = ("auc_5", "auc_20")) -> Table:
+    """Rates of relative poses at every gap, all sequences together, a column a frontend."""
+    names, rows = frontends(result), rows_of(result, kind="pose")
+    gaps = [group for (group,) in distinct(rows, "group") if str(group).startswith("gap ")]
+    lines = []
+    for key in keys:
+        for gap in gaps:
+            here = rows_of(result, kind="pose", group=gap)
+            parts = len(distinct(here, "data"))
+            values = [weighted_mean([row for row in here if row.get("frontend") == name], key, parts) for name in names]
+            best = best_of(key, values)
+            cells = [plain_cell(key, value, best=place in best) for place, value in enumerate(values)]
+            lines.append((Cell(heading(key)), Cell(str(gap)), *cells))
+    note = "All sequences together, weighted by pairs; a gap is the number of frames between the images."
+    return Table("By gap", ("rate", "gap", *names), tuple(lines), (note,))
 
 
 def _vo(result: Result) -> list[Table]:

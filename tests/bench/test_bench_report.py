@@ -17,7 +17,7 @@ from slamfeat.bench.page import page
 from slamfeat.bench.reading import TASKS
 from slamfeat.bench.standing import ahead, behind, standing_markdown
 from slamfeat.bench.summaries import speed_totals
-from slamfeat.bench.tables import markdown, summary_markdown
+from slamfeat.bench.tables import by_gap, markdown, summary_markdown
 
 Result = dict[str, Any]
 HEADER = {
@@ -141,6 +141,17 @@ def test_the_compact_robustness_and_speed_tables(results: dict[str, Result]) -> 
     totals = lines(speed_totals(results["speed"]).markdown())
     assert totals["frontend"] == ["640x480, 1 thread", "peak [MB]"]
     assert totals["slamfeat"] == ["50.0", "**100**"] and totals["sift"][0] == "**20.0**" and totals[ODD] == ["-", "-"]
+
+
+def test_gaps_are_weighted_over_sequences() -> None:
+    rows = [
+        *(pose("slamfeat", "walk", "gap 1", 30, 80.0), pose("slamfeat", "drive", "gap 1", 10, 40.0)),
+        *(pose("sift", "walk", "gap 1", 30, 60.0), pose("slamfeat", "walk", "gap 2", 5, 10.0)),
+        pose("slamfeat", "views", "all pairs", 4, 1.0),
+    ]
+    table = by_gap(result("matching", rows), ["auc_5"])
+    texts = [[cell.text for cell in row] for row in table.rows]
+    assert texts == [["AUC@5", "gap 1", "70.0", "-", "-"], ["AUC@5", "gap 2", "10.0", "-", "-"]]
 
 
 def test_all_rows_come_with_their_origin_and_in_the_order_of_frontends(results: dict[str, Result]) -> None:
