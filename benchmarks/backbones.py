@@ -7,8 +7,8 @@
 Beside the backbones named stand raw pixels, and the last backbone's architecture with weights nobody trained.
 Neighbours and linear layer know the images that pretraining may have seen, and are asked for those that --held-out, the
 recipe's data.held_out, kept from it. With --data, poses of the train split's pairs (configs/bench/train_split.yaml) are
-found from tokens alone, without local descriptors. Times are of one image of 224 x 224 in torch, float32, one thread,
-all in turn.
+found from tokens alone, without local descriptors. Images are brought to --size, the recipe's probes.size: 112 for
+cpu_vitt14 and its like. Times are of one image of that size in torch, float32, one thread, all in turn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from slamfeat.backbones import Backbone
 from slamfeat.backbones.checkpoints import read_metadata
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.own import architecture_in
-from slamfeat.backbones.registry import find_entry
+from slamfeat.backbones.registry import Architecture, find_entry
 from slamfeat.bench.config import BenchConfig, quick, rooted
 from slamfeat.bench.figures import data_figure
 from slamfeat.bench.provenance import header, header_line
@@ -50,15 +50,17 @@ from slamfeat.pretrain.sources import open_images, photo_of, split_names
 from slamfeat.train.textures import is_held_out
 
 RECIPE = Path(__file__).parent.parent / "configs" / "bench" / "train_split.yaml"
-SIDE, REPEATS = 224, 15
+REPEATS = 15
 COLUMNS = {
     "backbone": "backbone", "parameters_m": "parameters [M]", "ms": "ms", "correspondence": "same place [%]",
-    "knn": "k-NN [%]", "linear": "linear [%]", "rank": "rank", "cosine": "cosine", "auc_5": "AUC@5", "auc_20": "AUC@20",
+    "knn": "k-NN [%]", "linear": "linear [%]", "rank": "rank", "cosine": "cosine", "entropy": "entropy",
+    "auc_5": "AUC@5", "auc_20": "AUC@20",
 }  # fmt: skip
 NOTES = (
     "Same place: patches found again in a warped and relit image to within a cell. k-NN, linear: held-out images whose "
     "class their 20 nearest neighbours among the others say, and a linear layer that learnt on the others. "
-    "Rank: directions that class tokens use; cosine: mean between different images. AUC: of relative poses, by tokens."
+    "Rank: directions that class tokens use; cosine: mean between different images; entropy: of class tokens, by the "
+    "distances of nearest ones, up to a constant. AUC: of relative poses, by tokens."
 )
 
 
@@ -118,19 +120,29 @@ def random_like(backbone: Backbone, weights: str) -> Backbone:
         backbone: the trained one.
         weights: where it is from, a name or a file.
     """
+    architecture = architecture_of(weights, backbone.name).with_depth(backbone.depth)
+    return random_backbone(architecture, backbone.name).freeze()
+
+
+def architecture_of(weights: str, name: str) -> Architecture:
+    """Of the whole backbone behind a name or a file, which may hold its first blocks only, as the shipped one does.
+
+    Args:
+        weights: the name or file.
+        name: the backbone's own.
+
+    Raises:
+        ConfigError: a file that does not say how its backbone is built, of a name that is not published.
+    """
     path = Path(weights).expanduser()
     own = architecture_in(read_metadata(path), path) if is_file(weights) else None
-    # Files may hold the first blocks only, as the shipped one does.
-    architecture = (own or find_entry(backbone.name).architecture).with_depth(backbone.depth)
-    return random_backbone(architecture, backbone.name).freeze()
+    return own or find_entry(name).architecture
 
 
 def probe(one: Candidate, probes: Probes, with_classes: bool, held_out: float) -> dict[str, float]:
     """Figures of one candidate; shares in per cent."""
     said = probes.judge(one.describe, one.patch)
-    figures = {
-        "correspondence": 100 * said["score"], "rank": said["rank"], "cosine": said["cosine"],
-    }  # fmt: skip
+    figures = {"correspondence": 100 * said["score"], **{key: said[key] for key in ("rank", "cosine", "entropy")}}
     if with_classes:
         whole, labels, asked = probes.classed(one.describe, one.patch)
         held = torch.tensor([is_held_out(photo_of(name), held_out) for name in asked])
@@ -159,15 +171,16 @@ def write_table(out: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str,
     write_text(out.with_suffix(".md"), markdown(facts, rows, title))
 
 
-def milliseconds(found: Sequence[Candidate]) -> list[float | None]:
-    """Median of one image of each, in turn, with one thread."""
+def milliseconds(found: Sequence[Candidate], size: int) -> list[float | None]:
+    """Median of one square image of each, in turn, with one thread; its side is `size` cut to whole patches."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     taken: list[list[float]] = [[] for _ in found]
-    image = torch.rand(1, 3, SIDE, SIDE)
+    sides = [max(1, size // one.patch) * one.patch for one in found]
+    images = [torch.rand(1, 3, side, side) for side in sides]
     try:
         for repeat in range(REPEATS + 2):
-            for one, times in zip(found, taken, strict=True):
+            for one, image, times in zip(found, images, taken, strict=True):
                 if one.backbone is not None:
                     start = time.perf_counter()
                     one.describe(image)
@@ -213,9 +226,9 @@ def run(given: argparse.Namespace) -> None:
     found = candidates(given.backbones)
     images = open_images([str(place) for place in given.images])
     _, held = split_names(images, given.held_out)
-    probes = Probes(ProbeConfig(images=given.count, groups=given.groups), images, held)
+    probes = Probes(ProbeConfig(images=given.count, size=given.size, groups=given.groups), images, held)
     rows: list[dict[str, Any]] = []
-    for one, ms in zip(found, milliseconds(found), strict=True):
+    for one, ms in zip(found, milliseconds(found, given.size), strict=True):
         size = None if one.backbone is None else sum(p.numel() for p in one.backbone.parameters()) / 1e6
         say(f"probing {one.name}")
         rows.append(
@@ -231,7 +244,8 @@ def run(given: argparse.Namespace) -> None:
         rows = [row | of_pairs.get(number, {}) for number, row in enumerate(rows)]
     facts = header(given.command, "1 for times, torch's for the rest") | {
         "images": f"{len(images.names)} of {', '.join(place.name for place in given.images)}",
-        "held out": f"{min(len(held), given.count)} for same place, rank and cosine",
+        "size": given.size,
+        "held out": f"{min(len(held), given.count)} for same place, rank, cosine and entropy",
     }  # fmt: skip
     write_table(given.out, facts, rows, "Backbones")
 
@@ -248,7 +262,7 @@ def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title:
 def _cell(key: str, value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else f"{value:.3f}" if key == "cosine" else f"{value:.1f}"
+    return value if isinstance(value, str) else f"{value:.3f}" if key in ("cosine", "entropy") else f"{value:.1f}"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -259,6 +273,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--groups", default="", help="file with classes, see slamfeat.pretrain.probes.groups")
     parser.add_argument("--data", type=Path, help="the shared data folder, for poses")
     parser.add_argument("--held-out", type=float, default=0.05, help="share of the images that no backbone learnt from")
+    parser.add_argument("--size", type=int, default=224, help="side of the images that are looked at; pixels")
     parser.add_argument("--count", type=int, default=64, help="of those, at most")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
     parser.add_argument("--work", type=Path, default=Path("runs") / "backbones", help="recipes and predictions")
