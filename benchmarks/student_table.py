@@ -1,8 +1,8 @@
-"""From the benchmark's results to the student's rows, and from those to its table."""
+"""From the benchmark's results to the students' rows, and from those to its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from slamfeat.bench.figures import data_figure, data_sets
@@ -10,10 +10,14 @@ from slamfeat.bench.provenance import header_line
 from slamfeat.bench.reading import Result, distinct, number, rows_of
 from slamfeat.eval.report import markdown_grid
 
+TEACHER, WHOLE, UNTRAINED = "teacher", "whole teacher", "untrained student"
+MOST = 0.35
+"""Share of the teacher's time that a student may take."""
 NOTES = (
-    "Student / teacher: the ratio of their figures. AUC: area under the recall of pose errors up to 5 and 20 degrees, "
-    "over all pairs and those of each data set. ATE: root mean square after the alignment of the mode, in brackets the "
-    "tracked share where it is below 100 %; no ratio where the shares differ. Median of three trials."
+    "Of teacher: the share of its time up to the block that the frontend looks at; of whole: of all its blocks. AUC: "
+    "area under the recall of pose errors up to 5 and 20 degrees, over all pairs and those of each data set. ATE: root "
+    "mean square after the alignment of the mode, in brackets the tracked share where it is below 100 %; no ratio "
+    "where the shares differ. Median of three trials."
 )
 
 
@@ -37,16 +41,53 @@ def rows_of_results(results: Mapping[str, Result], recipes: Mapping[str, str]) -
     return rows
 
 
-def markdown(
-    facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], labels: Sequence[str], problems: Mapping[str, str]
-) -> str:
-    """The table, and what failed; `labels` has the teacher first and the student second."""
-    teacher, student = labels[:2]
-    cells = [[row["figure"], *(_cell(row, label) for label in labels), _ratio(row, student, teacher)] for row in rows]
-    headings = ["", *labels, f"{student} / {teacher}"]
-    table = markdown_grid(headings, cells, right=[False] + [True] * (len(labels) + 1))
-    failed = "".join(f"\n- failed: {label}: {text}" for label, text in problems.items())
-    return f"# A student in its teacher's place\n\n{header_line(dict(facts))}\n\n{table}\n{NOTES}\n{failed}"
+def markdown(stored: Mapping[str, Any]) -> str:
+    """A line a backbone with what it costs and is worth, which students are quick enough, then figure by figure.
+
+    Args:
+        stored: `header`; `backbones`, their `blocks` and `width` by label; `students`, labels; `times` and `tokens`,
+            rows of `benchmarks.student_tokens`; `poses`, rows of `rows_of_results`; `problems`.
+    """
+    failed = "".join(f"\n- failed: {label}: {text}" for label, text in stored["problems"].items())
+    parts = (header_line(dict(stored["header"])), _lines(stored), _quick_enough(stored), _figures(stored))
+    return "# Students in their teacher's place\n\n" + "\n\n".join(parts) + f"\n{NOTES}\n{failed}"
+
+
+def _lines(stored: Mapping[str, Any]) -> str:
+    """A line a backbone."""
+    brief = [*stored["tokens"], *(row for row in stored["poses"] if row["figure"].startswith("all: "))]
+    headings = ["", "blocks", "width"]
+    for row in stored["times"]:
+        headings += [row["figure"], "of teacher", "of whole"]
+    headings += [row["figure"] for row in brief]
+    lines = []
+    for label, shape in stored["backbones"].items():
+        line = [label, str(shape["blocks"]), str(shape["width"])]
+        for row in stored["times"]:
+            line += [_cell(row, label), _ratio(row, label, TEACHER), _ratio(row, label, WHOLE)]
+        lines.append([*line, *(_cell(row, label) for row in brief)])
+    return markdown_grid(headings, lines, right=[False] + [True] * (len(headings) - 1)).rstrip()
+
+
+def _quick_enough(stored: Mapping[str, Any]) -> str:
+    """Which students take at most `MOST` of the teacher's time at every size, by what the time is held against."""
+    said = []
+    for words, teacher in (("the blocks that the frontend looks at", TEACHER), ("all its blocks", WHOLE)):
+        quick = [s for s in stored["students"] if all(row[s] <= MOST * row[teacher] for row in stored["times"])]
+        said.append(f"of {words}: {', '.join(quick) or 'none'}")
+    return f"At every size at most {MOST:g} of the teacher's backbone time, {'; '.join(said)}."
+
+
+def _figures(stored: Mapping[str, Any]) -> str:
+    """A line a figure of poses, with every student's ratio to the teacher."""
+    students = list(stored["students"])
+    labels = [TEACHER, *students, UNTRAINED]
+    headings = ["", *labels, *(f"{student} / {TEACHER}" for student in students)]
+    cells = [
+        [row["figure"], *(_cell(row, label) for label in labels), *(_ratio(row, own, TEACHER) for own in students)]
+        for row in stored["poses"]
+    ]
+    return markdown_grid(headings, cells, right=[False] + [True] * (len(headings) - 1))
 
 
 def _cell(row: Mapping[str, Any], label: str) -> str:
