@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from rich.console import Console
 
 from benchmarks.backbones import judged, write_table
 from benchmarks.command import run_and_show
+from benchmarks.training_curves import step_seconds
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config
 from slamfeat.errors import ConfigError, InputError, TrainingError
@@ -96,11 +98,7 @@ def with_steps(recipe: DistillRecipe, steps: int, **changes: Any) -> DistillReci
 
 def seconds_of(run: Path) -> float:
     """How long a run's steps took, and its checkpoints; without its evaluations."""
-    lines = [json.loads(line) for line in (run / "run" / "log.jsonl").read_text().splitlines()]
-    timed = [line for line in lines if "elapsed_s" in line]
-    # The last step is logged before it is judged.
-    judged = [line["seconds"] for line in lines if "evaluation" in line and line["step"] < timed[-1]["step"]]
-    return float(timed[-1]["elapsed_s"] - sum(judged))
+    return step_seconds([json.loads(line) for line in (run / "run" / "log.jsonl").read_text().splitlines()])
 
 
 def steps_for(seconds: float, recipe: DistillRecipe, work: Path) -> tuple[int, float]:
@@ -112,6 +110,8 @@ def steps_for(seconds: float, recipe: DistillRecipe, work: Path) -> tuple[int, f
     """
     kept, half = work / "steps.json", PILOT // 2
     short = with_steps(recipe, 2 * half, evaluate_every=0, patience=0, log_every=half)
+    if not kept.is_file():  # one that was interrupted does not say how long it took to begin
+        shutil.rmtree(work / "pilot", ignore_errors=True)
     began = time.perf_counter()
     distill(short, work / "pilot")  # which says whether it was another recipe's; ended, it is done at once
     took = time.perf_counter() - began

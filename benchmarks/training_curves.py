@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ _PANELS = 5  # side by side
 
 
 def stage_curve(folder: Path) -> dict[str, Any]:
-    """Held-out figures by step, and the hours that the steps took, of one stage's folder.
+    """Held-out figures by step, and the hours that the steps and checkpoints took, of one stage's folder.
 
     Raises:
         InputError: no log of a training.
@@ -36,8 +36,17 @@ def stage_curve(folder: Path) -> dict[str, Any]:
         raise InputError(f"{log}: no such file; give the --out of slamfeat train, pretrain or distill")
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     evaluated = [{"step": row["step"], **row["evaluation"]} for row in rows if "evaluation" in row]
-    seconds = max((row["elapsed_s"] for row in rows if "elapsed_s" in row), default=0.0)
-    return {"hours": seconds / 3600, "steps": evaluated}
+    return {"hours": step_seconds(rows) / 3600, "steps": evaluated}
+
+
+def step_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    """How long the steps in a log.jsonl took, and their checkpoints; without the evaluations."""
+    last = max((row for row in rows if "elapsed_s" in row), key=lambda row: row["elapsed_s"], default=None)
+    if last is None:
+        return 0.0
+    # The last step is logged before it is judged.
+    judged = (row["seconds"] for row in rows if "evaluation" in row and row["step"] < last["step"])
+    return float(last["elapsed_s"] - sum(judged))
 
 
 def run_curves(run: Path) -> dict[str, dict[str, Any]]:
@@ -60,7 +69,7 @@ def as_markdown(title: str, facts: dict[str, str], stages: dict[str, dict[str, A
     for stage, curve in stages.items():
         keys = list(curve["steps"][0]) if curve["steps"] else ["step"]
         cells = [[_cell(row[key]) for key in keys] for row in curve["steps"]]
-        lines += ["", f"## {stage}: {curve['hours']:.2f} hours of steps", ""]
+        lines += ["", f"## {stage}: {curve['hours']:.2f} hours without evaluations", ""]
         lines += [markdown_grid(keys, cells, right=[True] * len(keys)).rstrip()]
     return "\n".join(lines) + "\n"
 

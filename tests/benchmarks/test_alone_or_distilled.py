@@ -45,6 +45,20 @@ def test_schedules_keep_their_shares(alone: Path, tmp_path: Path) -> None:
     assert longer.loop.warmup == 10 * recipe.loop.warmup and longer.students == recipe.students
 
 
+def test_an_interrupted_short_run_is_made_anew(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it wrote before does not count: hours in its log would be a beginning of less than nothing."""
+    recipe = recipe_distilled(parse(words(alone, tmp_path)), recipe_alone(alone))
+    write_log(tmp_path / "pilot", {"step": 20, "elapsed_s": 7000.0}, {"step": 40, "elapsed_s": 7200.0})
+
+    def distilled(short: Any, out: Path) -> None:
+        assert not out.exists()
+        write_log(out, {"step": 20, "elapsed_s": -20.0}, {"step": 40, "elapsed_s": -10.0})
+
+    monkeypatch.setattr(alone_or_distilled, "distill", distilled)
+    _, begin = steps_for(110.0, recipe, tmp_path)
+    assert begin == pytest.approx(10, abs=5)
+
+
 def write_log(run: Path, *lines: dict[str, Any]) -> None:
     (run / "run").mkdir(parents=True, exist_ok=True)
     (run / "run" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
