@@ -200,6 +200,7 @@ def main() -> None:
             shutil.rmtree(work / "images", ignore_errors=True)
             write_text(work / "planted.json", json.dumps(plant(given.data, work / "images", given.every)))
         planted = {name: (of, kind) for name, (of, kind) in json.loads((work / "planted.json").read_text()).items()}
+        begun = (work / "curated").exists()
         summary = curate(
             CurateInputs(work / "images"), work / "curated", config, LocalEngine(config.workers), say=print
         )
@@ -207,11 +208,9 @@ def main() -> None:
         store = EmbeddingStore(work / "curated" / "embed" / "pool")
         result["margins"] = margins(store, planted, config.dedup.threshold)
     facts = header("python -m benchmarks.curate_duplicates " + " ".join(sys.argv[1:]), f"{summary['workers']} workers")
-    facts |= {
-        "data": given.data.name,
-        "weights": config.embed.weights,
-        "embed_seconds": round(summary["seconds"]["embed"]),
-    }
+    facts |= {"data": given.data.name, "weights": config.embed.weights}
+    if not begun:  # else part of it was embedded before
+        facts["embed_seconds"] = round(summary["seconds"]["embed"])
     write_text(given.out.with_suffix(".json"), json.dumps({"header": facts, **result}, indent=1) + "\n")
     text = report(result, facts)
     write_text(given.out.with_suffix(".md"), text)

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -145,7 +146,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--kinds", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, help="folder to keep; an interrupted run goes on there")
+    parser.add_argument("--work", type=Path, help="folder to keep; its store serves again, what follows is made anew")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_intermixed_args()
@@ -162,6 +163,8 @@ def main() -> None:
             StoreWriter.filled(
                 work / "store", names, SHARD, shards(given.rows, given.kinds, given.seed), {"seed": given.seed}
             )
+        # A session that took up stages would know its own time and memory alone.
+        shutil.rmtree(work / "curated", ignore_errors=True)
         words = [sys.executable, "-m", "benchmarks.curate_million", *given.settings, "--work", str(work), "--worker"]
         done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=dict(os.environ), check=False)
         if done.returncode:
