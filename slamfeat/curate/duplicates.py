@@ -93,19 +93,21 @@ def choose_direct(pairs: Iterable[tuple[Ints, Ints]], pixels: NDArray[np.int64])
     """
     from scipy.sparse import coo_array
 
-    batches = list(pairs)
-    a, b = (np.concatenate([batch[side] for batch in batches] or [np.empty(0, np.int64)]) for side in (0, 1))
-    ends, places = np.unique(np.concatenate([a, b]), return_inverse=True)
-    forth, back = places[: len(a)], places[len(a) :]
+    rows = len(pixels)
+    index = np.int32 if rows < 2**31 else np.int64
+    batches = [(a.astype(index), b.astype(index)) for a, b in pairs]
+    forth, back = (np.concatenate([batch[side] for batch in batches] or [np.empty(0, index)]) for side in (0, 1))
+    del batches
     both = (np.concatenate([forth, back]), np.concatenate([back, forth]))
-    links = coo_array((np.ones(len(both[0]), np.int8), both), shape=(len(ends), len(ends))).tocsr()
-    keeper, is_free = np.arange(len(pixels), dtype=np.int64), np.ones(len(ends), bool)
-    for place in np.lexsort((ends, -pixels[ends])):
-        if is_free[place]:
-            same = links.indices[links.indptr[place] : links.indptr[place + 1]]
+    links = coo_array((np.ones(len(both[0]), np.int8), both), shape=(rows, rows)).tocsr()
+    keeper, is_free = np.arange(rows, dtype=np.int64), np.ones(rows, bool)
+    order = np.lexsort((np.arange(rows), -pixels))
+    for row in order[np.diff(links.indptr)[order] > 0]:
+        if is_free[row]:
+            same = links.indices[links.indptr[row] : links.indptr[row + 1]]
             same = same[is_free[same]]
-            keeper[ends[same]] = ends[place]
-            is_free[same] = is_free[place] = False
+            keeper[same] = row
+            is_free[same] = is_free[row] = False
     return keeper
 
 
