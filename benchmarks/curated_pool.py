@@ -4,14 +4,14 @@
     for each in curated random; do slamfeat pretrain cpu_vitt14 data.images=[runs/curated_pool/$each.txt] \\
         data.held_out=0.3 --out runs/pretrain/$each; done
     python -m benchmarks.backbones runs/pretrain/{random,curated}/backbone.safetensors --out OUT --held-out 0.3 \\
-        --images ../shared/data/unlabelled/imagenet_sample1000_256 --groups imagenet_groups
+        --size 112 --images ../shared/data/unlabelled/imagenet_sample1000_256 --groups imagenet_groups
 
-As in DINOv2's ablation (arXiv 2304.07193, Table 2) at our size. One group of classes (--favoured) and one in --every
-of the other images are in the pool with nine copies each (pixel for pixel, resized, JPEG, cut out, brighter, darker),
-so that images drawn at random show them again and again. As many are chosen by `slamfeat curate` with its default
-settings, fewer than there are photographs (--share), so that its balancing has a say as well. Images that probes are
-asked for (--held-out, by a hash of their names) are in both lists as they are: a pretraining with the same share holds
-them out.
+As in DINOv2's ablation (arXiv 2304.07193, Table 2) at our size. The pool has all images of one group of classes
+(--favoured), one in --thin of the others, and of one in --every of all these nine copies (pixel for pixel, resized,
+JPEG, cut out, brighter, darker). Half of it is chosen by `slamfeat curate` with its default settings, as many images as
+that at random: the curated half is fewer images than there are photographs, so that its balancing has a say as well.
+Images that probes are asked for (--held-out, by a hash of their names) are in both lists as they are: a pretraining
+with the same share holds them out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.curate_duplicates import copies
 from slamfeat.config import load_config
 from slamfeat.curate import CurateConfig, CurateInputs, LocalEngine, curate, read_manifest
-from slamfeat.errors import SlamfeatError
+from slamfeat.errors import ConfigError, SlamfeatError
 from slamfeat.files import write_text
 from slamfeat.image import read_image
 from slamfeat.image_files import image_files
@@ -39,17 +39,13 @@ from slamfeat.train.textures import is_held_out, photo_name
 
 def plant(source: Path, folder: Path, given: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Fill `folder` with the pool; returns the names of the pool's images and the files that are held out."""
-    groups = open_groups(given.groups)
-    favoured = groups.names.index(given.favoured)
     folder.mkdir(parents=True)
-    pool, held = list[str](), list[str]()
-    for number, file in enumerate(image_files(source).values()):
-        if is_held_out(photo_name(file), given.held_out):
-            held.append(str(file.resolve()))
-            continue
+    photographs, held = split(source, given)
+    pool = list[str]()
+    for number, file in enumerate(photographs):
         shutil.copyfile(file, folder / file.name)
         pool.append(file.name)
-        if number % given.every and groups.of(file.name) != favoured:
+        if number % given.every:
             continue
         twins = [("exact", read_image(file)), *copies(read_image(file), np.random.default_rng(number))]
         for at, (_, image) in enumerate(twins):
@@ -61,9 +57,46 @@ def plant(source: Path, folder: Path, given: argparse.Namespace) -> tuple[list[s
     return pool, held
 
 
+def split(source: Path, given: argparse.Namespace) -> tuple[list[Path], list[str]]:
+    """Files of the photographs that go into the pool, the favoured group's and some of the others; those held out."""
+    pool, held, others = list[Path](), list[str](), 0
+    is_favoured = favours(given)
+    for file in image_files(source).values():
+        if is_held_out(photo_name(file), given.held_out):
+            held.append(str(file.resolve()))
+            continue
+        if not is_favoured(file.name):
+            others += 1
+            if others % given.thin:
+                continue
+        pool.append(file)
+    return pool, held
+
+
+def favours(given: argparse.Namespace) -> Callable[[str], bool]:
+    """Whether an image's name is of the favoured group.
+
+    Raises:
+        ConfigError: there is no such group.
+    """
+    groups = open_groups(given.groups)
+    if given.favoured not in groups.names:
+        raise ConfigError(
+            f"--favoured: {given.groups} has no group '{given.favoured}'; it has {', '.join(groups.names)}"
+        )
+    favoured = groups.names.index(given.favoured)
+    return lambda name: groups.of(name) == favoured
+
+
 def choices(given: argparse.Namespace, pool: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the curated choice, and of as many images at random."""
-    target = round(given.share * facts(pool)["photographs"])
+    """Names of the curated half of the pool, and of as many images at random.
+
+    Raises:
+        ConfigError: half of the pool is more than its photographs, which a curation would have to make up with copies.
+    """
+    target, photographs = len(pool) // 2, count(pool, favours(given))["photographs"]
+    if target > photographs:
+        raise ConfigError(f"half of {len(pool)} images is more than {photographs} photographs; raise --every")
     config = load_config(CurateConfig, None, [f"sample.target={target}", *given.settings])
     inputs = CurateInputs(given.out / "images")
     curate(inputs, given.out / "curation", config, LocalEngine(config.workers), say=print)
@@ -73,9 +106,10 @@ def choices(given: argparse.Namespace, pool: Sequence[str]) -> tuple[list[str], 
     return kept, [pool[int(number)] for number in sorted(chosen)]
 
 
-def facts(names: Sequence[str]) -> dict[str, int]:
-    """How many images, and how many different photographs."""
-    return {"images": len(names), "photographs": len({photo_name(Path(name)) for name in names})}
+def count(names: Sequence[str], is_favoured: Callable[[str], bool]) -> dict[str, int]:
+    """How many images, how many of them of the favoured group, and how many different photographs."""
+    photographs = {photo_name(Path(name)) for name in names}
+    return {"images": len(names), "favoured": sum(map(is_favoured, names)), "photographs": len(photographs)}
 
 
 def run(given: argparse.Namespace) -> None:
@@ -85,7 +119,7 @@ def run(given: argparse.Namespace) -> None:
         ConfigError, InputError: the images or settings are of no use.
     """
     planted = given.out / "pool.json"
-    asked = {key: str(getattr(given, key)) for key in ("data", "groups", "favoured", "every", "held_out")}
+    asked = {key: str(getattr(given, key)) for key in ("data", "groups", "favoured", "thin", "every", "held_out")}
     if not planted.is_file() or json.loads(planted.read_text())["of"] != asked:
         for folder in ("images", "curation"):
             shutil.rmtree(given.out / folder, ignore_errors=True)
@@ -97,7 +131,8 @@ def run(given: argparse.Namespace) -> None:
     for name, chosen in (("curated", curated), ("random", random)):
         lines = [*(str((given.out / "images" / one).resolve()) for one in chosen), *held]
         write_text(given.out / f"{name}.txt", "\n".join(lines) + "\n")
-    made = {"pool": facts(pool), "curated": facts(curated), "random": facts(random), "held out": len(held)}
+    lists, is_favoured = {"pool": pool, "curated": curated, "random": random}, favours(given)
+    made = {**{name: count(chosen, is_favoured) for name, chosen in lists.items()}, "held out": len(held)}
     write_text(given.out / "choices.json", json.dumps(made, indent=1) + "\n")
     print(json.dumps(made))
 
@@ -108,9 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="a folder of images, no two of them alike")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="as of slamfeat curate")
     parser.add_argument("--groups", default="imagenet_groups", help="see slamfeat.pretrain.probes.groups")
-    parser.add_argument("--favoured", default="canine", help="group whose images are copied")
-    parser.add_argument("--every", type=int, default=12, help="of the others, one in so many is copied")
-    parser.add_argument("--share", type=float, default=0.7, help="of the pool's photographs, images of either choice")
+    parser.add_argument("--favoured", default="canine", help="group whose images are all in the pool")
+    parser.add_argument("--thin", type=int, default=3, help="of the others, one in so many is")
+    parser.add_argument("--every", type=int, default=12, help="of the pool's photographs, one in so many is copied")
     parser.add_argument("--held-out", type=float, default=0.3)
     parser.add_argument("--out", type=Path, required=True, help="folder of pool and lists")
     try:

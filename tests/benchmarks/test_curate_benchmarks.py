@@ -15,6 +15,7 @@ from slamfeat.config import load_config
 from slamfeat.curate import CurateConfig
 from slamfeat.curate.store import Shard
 from slamfeat.curate.store_writer import StoreWriter
+from slamfeat.errors import ConfigError
 from slamfeat.image import read_image
 from slamfeat.train.textures import is_held_out, photo_name
 
@@ -93,28 +94,47 @@ def test_a_planted_twin_stays_on_its_originals_side(sample: Path, tmp_path: Path
     for number, file in enumerate(sorted((sample / "rgb").iterdir())[:6]):
         shutil.copy(file, tmp_path / "source" / f"photo{number // 2}_s2_{number}_0.png")  # two tiles of each
     (tmp_path / "groups.txt").write_text("often photo\nseldom other\n")
-    given = argparse.Namespace(groups=str(tmp_path / "groups.txt"), favoured="often", every=50, held_out=0.3)
+    given = argparse.Namespace(groups=str(tmp_path / "groups.txt"), favoured="often", thin=1, every=1, held_out=0.3)
     pool, held = curated_pool.plant(tmp_path / "source", tmp_path / "images", given)
     assert pool and len(set(pool)) == len(pool) == 10 * (6 - len(held)) == len(list((tmp_path / "images").iterdir()))
     photos = {photo_name(Path(name)) for name in pool}
     assert photos | {photo_name(Path(name)) for name in held} == {"photo0", "photo1", "photo2"}
-    assert curated_pool.facts(pool)["photographs"] == len(photos)
+    made = curated_pool.count(pool, curated_pool.favours(given))
+    assert made == {"images": len(pool), "favoured": len(pool), "photographs": len(photos)}
     assert not any(is_held_out(photo_name(Path(name)), 0.3) for name in pool)
+
+
+def test_others_are_thinned_and_some_are_copied(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    for number, file in enumerate(sorted((sample / "rgb").iterdir())[:10]):
+        shutil.copy(file, tmp_path / "source" / f"{'often' if number < 4 else 'else'}{number}.png")
+    (tmp_path / "groups.txt").write_text("often often\nseldom other\n")
+    given = argparse.Namespace(groups=str(tmp_path / "groups.txt"), favoured="often", thin=3, every=4, held_out=1e-9)
+    pool, held = curated_pool.plant(tmp_path / "source", tmp_path / "images", given)
+    made = curated_pool.count(pool, curated_pool.favours(given))
+    # Four favoured and two of six others; of those six the first and the fifth have nine copies each.
+    assert not held and made["photographs"] == 6 and made["images"] == 6 + 2 * 9
+    assert made["favoured"] == (4 + 9 if "else6.png" in pool else 0) and "else9.png" in pool
+    with pytest.raises(ConfigError, match="more than 6 photographs; raise --every"):
+        curated_pool.choices(given, pool)
+    given.favoured = "cat"
+    with pytest.raises(ConfigError, match="no group 'cat'"):
+        curated_pool.favours(given)
 
 
 @pytest.mark.slow
 def test_the_curated_choice_shows_more_than_a_random_one(sample: Path, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
-    files = sorted((sample / "rgb").iterdir())[::5]
+    files = sorted((sample / "rgb").iterdir())[::4]
     for file in files:
         shutil.copy(file, tmp_path / "source")
     (tmp_path / "groups.txt").write_text(f"often {files[0].stem} {files[4].stem}\nseldom {files[1].stem}\n")
-    words = ["--groups", str(tmp_path / "groups.txt"), "--favoured", "often", "--every", "50", "--held-out", "0.2"]
+    words = f"--groups {tmp_path / 'groups.txt'} --favoured often --thin 1 --every 20 --held-out 0.2".split()
     curated_pool.main([str(tmp_path / "source"), *words, "--out", str(tmp_path / "out"), "workers=1"])
     made = json.loads((tmp_path / "out" / "choices.json").read_text())
     assert made["pool"]["images"] > made["pool"]["photographs"] == len(files) - made["held out"] > 5
     assert made["curated"]["images"] == made["random"]["images"] == made["curated"]["photographs"]
-    assert made["curated"]["images"] <= round(0.7 * made["pool"]["photographs"])
+    assert made["curated"]["images"] == made["pool"]["images"] // 2
     assert made["curated"]["photographs"] > made["random"]["photographs"]
     lists = [(tmp_path / "out" / f"{name}.txt").read_text().split() for name in ("curated", "random")]
     assert len(lists[0]) == len(lists[1]) and all(Path(line).is_file() for line in (*lists[0], *lists[1]))
