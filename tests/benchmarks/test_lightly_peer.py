@@ -1,0 +1,155 @@
+"""LightlyTrain as a peer: what it is told, and how both sides' images a second are counted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks import lightly_peer
+from benchmarks.lightly_method import check_recipe, method_of, views_of
+from slamfeat.config import load_config, to_yaml
+from slamfeat.errors import ConfigError
+from slamfeat.pretrain.recipe import PretrainRecipe
+from slamfeat.train.recipe_files import find_recipe
+
+
+def recipe_of(*settings: str, name: str = "cpu_vitt14") -> PretrainRecipe:
+    return load_config(PretrainRecipe, find_recipe(name, "pretrain"), list(settings))
+
+
+def test_every_setting_reaches_the_peer() -> None:
+    recipe = recipe_of(
+        "masks.least=0.2", "masks.most=0.4", "masks.share=0.6", "teacher.targets=centring",
+        "teacher.centre_momentum=0.8", "objective.koleo=0.2",
+    )  # fmt: skip
+    check_recipe(recipe)
+    method = method_of(recipe)
+    expected = {
+        "hidden_dim": 512, "dino_bottleneck_dim": 128, "ibot_bottleneck_dim": 128, "output_dim": 4096,
+        "mask_ratio_min": 0.2, "mask_ratio_max": 0.4, "mask_probability": 0.6, "center_method": "softmax",
+        "center_momentum": 0.8, "koleo_loss_weight": 0.2, "teacher_temp_warmup_steps": 600, "momentum_start": 0.99,
+        "student_freeze_last_layer_steps": 60, "reference_batch_size": 32, "weight_decay_end": 0.2,
+    }  # fmt: skip
+    assert {key: method[key] for key in expected} == expected
+    assert views_of(recipe)["local_view"]["num_views"] == 4 and views_of(recipe)["image_size"] == [112, 112]
+
+
+@pytest.mark.parametrize(
+    ("setting", "needed"),
+    [
+        ("ibot_head.prototypes=2048", "of one size"),
+        ("ibot_head.bottleneck=64", "of one size"),
+        ("masks.block=6", "masks.block=4"),
+        ("model.registers=4", "no registers"),
+        ("objective.koleo_group=8", "koleo_group=0"),
+        ("loop.accumulate=2", "accumulate=1"),
+        ("init=default", "init="),
+    ],
+)
+def test_what_it_cannot_do_is_refused(setting: str, needed: str) -> None:
+    with pytest.raises(ConfigError, match=needed):
+        check_recipe(recipe_of(setting))
+
+
+def test_heads_of_other_layers_are_refused_and_an_unused_head_is_not_looked_at() -> None:
+    check_recipe(recipe_of("ibot_head.prototypes=2048", "objective.separate_heads=false"))
+    with pytest.raises(ConfigError, match="heads of 3 layers"):
+        check_recipe(recipe_of("dino_head.layers=2", "ibot_head.layers=2"))
+
+
+class Method:
+    """In the place of LightlyTrain's."""
+
+    trainer = SimpleNamespace(global_step=0)
+
+    def on_train_batch_end(self) -> None:
+        self.trainer.global_step += 1
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the last pretraining was asked for; it makes three steps."""
+    said: dict[str, Any] = {}
+    method = type("DINOv2", (Method,), {})
+
+    def pretrain(**words: Any) -> None:
+        said.update(words)
+        for _ in range(3):
+            method().on_train_batch_end()
+
+    package, inner = ModuleType("lightly_train"), ModuleType("lightly_train._methods.dinov2.dinov2")
+    package.pretrain, inner.DINOv2 = pretrain, method  # type: ignore[attr-defined]
+    names = ("lightly_train", "lightly_train._methods", "lightly_train._methods.dinov2")
+    for name, module in (*((name, package) for name in names), (inner.__name__, inner)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(lightly_peer, "model_of", lambda recipe: None)
+    monkeypatch.setattr(lightly_peer, "_declare_operators", lambda: None)
+    monkeypatch.setattr(Method, "trainer", SimpleNamespace(global_step=0))
+    return said
+
+
+def test_it_goes_on_where_it_was_and_saves_as_often_as_ours(asked: dict[str, Any], tmp_path: Path) -> None:
+    recipe, files = recipe_of("loop.save_every=70"), [f"{number}.jpg" for number in range(100)]
+    ended = lightly_peer.train(recipe, files, tmp_path, 2)
+    assert [step for step, _ in ended] == [1, 2, 3] and sorted(time for _, time in ended) == [time for _, time in ended]
+    assert asked["callbacks"] == {"model_export": None, "model_checkpoint": {"every_n_train_steps": 70}}
+    assert asked["loader_args"] == {"persistent_workers": True} and asked["epochs"] == 1000  # of 3 batches
+    assert (asked["resume_interrupted"], asked["overwrite"]) == (False, True)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    lightly_peer.train(recipe, files, tmp_path, 2)
+    assert (asked["resume_interrupted"], asked["overwrite"]) == (True, False)
+
+
+def test_steps_that_were_saved_and_the_first_ones_do_not_count() -> None:
+    recipe, now, ended = recipe_of("loop.save_every=10"), 0.0, list[tuple[int, float]]()
+    for step in range(1, 41):
+        now += 100.0 if step % 10 == 0 or step < 5 else 0.5
+        ended.append((step, now))
+    assert lightly_peer.peer_rate(ended, recipe) == pytest.approx(32 / 0.5)
+    assert lightly_peer.peer_rate([], recipe) is None
+
+
+def test_ours_stands_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["loop.steps=100", "loop.log_every=10", "data.held_out=0.3"]
+    recipe, ours, out = recipe_of(*words, name="cpu_tiny"), tmp_path / "ours", tmp_path / "peer"
+    (ours / "run").mkdir(parents=True)
+    (ours / "recipe.yaml").write_text(to_yaml(recipe))
+    rates = {10: 1.0, 20: 20.0, 30: 60.0}  # the first line is of steps that warm up
+    lines = [{"step": step, "images_per_s": rate} for step, rate in rates.items()]
+    lines.insert(1, {"step": 10, "evaluation": {}})
+    (ours / "run" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = ["cpu_tiny", *words, "--ours", str(ours), "--out", str(out)]
+    with pytest.raises(SystemExit, match="that has ended"):
+        lightly_peer.main(command)
+    (ours / "backbone.safetensors").touch()
+    state = recipe.architecture.build().state_dict()
+
+    def trained(recipe: PretrainRecipe, files: list[str], run: Path, workers: int) -> list[tuple[int, float]]:
+        import torch
+
+        (run / "exported_models").mkdir(parents=True)
+        torch.save(state, run / "exported_models" / "exported_last.pt")
+        return [(step, float(step)) for step in range(1, 5)]
+
+    monkeypatch.setattr(lightly_peer, "train", trained)
+    lightly_peer.main(command)
+    shown, kept = capsys.readouterr().out, json.loads((out / "peer.json").read_text())
+    assert kept["held_out"] == 0.3 and "held_out: 0.3" in kept["recipe"] and kept["rows"][0]["threads"] >= 1
+    images, batch = kept["rows"][0]["images"], float(recipe.loop.batch)
+    assert f"| LightlyTrain | 100 | {images} | {batch} |" in shown
+    assert f"| slamfeat | 30 | {images} | 30.0 |" in shown  # as many steps at 20 as at 60
+    monkeypatch.setattr(lightly_peer, "train", None)  # what is there is not trained again
+    lightly_peer.main(command)
+    assert capsys.readouterr().out == shown
+    with pytest.raises(SystemExit, match="made by another recipe"):
+        lightly_peer.main([*command, "loop.lr=0.5"])
+    with pytest.raises(SystemExit, match="holds a run of another recipe"):
+        lightly_peer.main(["cpu_tiny", "loop.lr=0.5", "--out", str(out)])
