@@ -13,6 +13,7 @@ from benchmarks import backbones
 from benchmarks.backbones import COLUMNS, candidates, main, parse, poses, random_like, shown_names
 from slamfeat.backbones.own import save_backbone
 from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
 from slamfeat.sample import sample_path
 
@@ -29,13 +30,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_backbone(backbone.state_dict(), architecture, file, name="small14")
 
 
-def test_a_row_each(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_each(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    judge = Probes.judge
+    monkeypatch.setattr(Probes, "judge", lambda own, *words: sizes.append(own._side(14)) or judge(own, *words))
     groups = tmp_path / "groups.txt"
     names = sorted(path.name for path in (sample_path() / "rgb").iterdir())
     groups.write_text("".join(f"{'odd' if i % 2 else 'even'} {name}\n" for i, name in enumerate(names)))
     words = ["default", str(small), "--images", str(sample_path() / "rgb"), "--groups", str(groups)]
-    main([*words, "--held-out", "0.3", "--count", "4", "--out", str(tmp_path / "table")])
+    main([*words, "--held-out", "0.3", "--count", "4", "--size", "112", "--out", str(tmp_path / "table")])
     table = capsys.readouterr().out
+    assert sizes == [112] * 4 and "size 112" in table
     rows = {row["backbone"]: row for row in json.loads((tmp_path / "table.json").read_text())["rows"]}
     assert list(rows) == ["raw pixels", "small14, untrained", "default", "small14"]
     assert all(heading in table for key, heading in COLUMNS.items() if not key.startswith("auc"))
