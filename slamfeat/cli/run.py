@@ -43,8 +43,8 @@ COLUMNS = {
 
 def run_command(
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="TUM, EuRoC, KITTI or TartanAir sequence, image folder, video, "
-                            "camera index.")
+        str, typer.Argument(metavar="PATH", help="TUM, EuRoC, KITTI, TartanAir or ScanNet sequence, image folder, "
+                            "video, camera index.")
     ],
     overrides: Overrides = None,
     mode: Annotated[

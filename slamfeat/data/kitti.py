@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from slamfeat.data.calibration import Calibration
-from slamfeat.data.records import Record, StereoRig
+from slamfeat.data.records import Record, StereoRig, first_size
 from slamfeat.data.sequence import Sequence
 from slamfeat.data.tables import check_rotations, number, read_numbers, read_rows
-from slamfeat.errors import ImageError, InputError
+from slamfeat.errors import InputError
 from slamfeat.geometry.se3 import Array, invert, make_pose
-from slamfeat.image import read_image
 from slamfeat.types import Camera, Trajectory
 
 _FOLDER = re.compile(r"image_([0-3])")
@@ -47,7 +46,8 @@ class Kitti(Sequence):
         right = left + 1 if left in (0, 2) and left + 1 in projections else None
         records = _records(root, times, left, right)
         if calibration is None:
-            size = _image_size(root / f"image_{left}", records)
+            # calib.txt does not hold it, and it differs between sequences.
+            size = first_size(root / f"image_{left}", (record.image for record in records))
             calibration = Calibration(_camera(root, projections[left], size))
         super().__init__(
             path, records, calibration, name=root.resolve().name,
@@ -91,17 +91,6 @@ def _camera(root: Path, projection: Array, size: tuple[int, int]) -> Camera:
         return Camera(*size, fx, fy, cx, cy)
     except InputError as error:
         raise InputError(f"{root / 'calib.txt'}: {error}") from error
-
-
-def _image_size(folder: Path, records: list[Record]) -> tuple[int, int]:
-    """(W, H) of the first readable image: calib.txt does not hold it, and it differs between sequences."""
-    for record in records:
-        try:
-            height, width = read_image(record.image).shape[:2]
-        except ImageError:
-            continue
-        return width, height
-    raise InputError(f"{folder}: none of its images can be read; copy the folder again")
 
 
 def _records(root: Path, times: Array, left: int, right: int | None) -> list[Record]:

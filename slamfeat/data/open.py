@@ -8,6 +8,7 @@ from slamfeat.data.calibration import Calibration, read_calibration
 from slamfeat.data.euroc import Euroc
 from slamfeat.data.images import Images
 from slamfeat.data.kitti import Kitti
+from slamfeat.data.scannet import ScanNet
 from slamfeat.data.sequence import Sequence
 from slamfeat.data.tartanair import TartanAir
 from slamfeat.data.tum import Tum
@@ -15,9 +16,12 @@ from slamfeat.data.video import Video
 from slamfeat.errors import InputError
 from slamfeat.types import Camera
 
+Loader = type[Tum | Euroc | Kitti | TartanAir | ScanNet | Video | Images]
+
 # Tried in this order: published layouts before plain files, since they hold image folders too.
-LOADERS: dict[str, type[Tum | Euroc | Kitti | TartanAir | Video | Images]] = {
-    "tum": Tum, "euroc": Euroc, "kitti": Kitti, "tartanair": TartanAir, "video": Video, "images": Images,
+LOADERS: dict[str, Loader] = {
+    "tum": Tum, "euroc": Euroc, "kitti": Kitti, "tartanair": TartanAir, "scannet": ScanNet, "video": Video,
+    "images": Images,
 }  # fmt: skip
 
 
@@ -27,10 +31,10 @@ def open_sequence(
     """Open a sequence, guessing its layout.
 
     Args:
-        path: a TUM RGB-D, EuRoC, KITTI odometry or TartanAir sequence, a folder of images, a video file, or a camera
-            index such as "0".
+        path: a TUM RGB-D, EuRoC, KITTI odometry, TartanAir or ScanNet sequence, a folder of images, a video file, or a
+            camera index such as "0".
         camera: calibration that overrides the data's own, or the path of a calibration.json.
-        fps: frames a second where the data has no times (TartanAir, image folders).
+        fps: frames a second where the data has no times (TartanAir, ScanNet, image folders).
         kind: the loader's name, to skip guessing: one of `LOADERS`.
 
     Returns:
@@ -54,7 +58,7 @@ def open_sequence(
         raise InputError(f"{error.filename or path}: may not be read; check its permissions") from error
 
 
-def _guess(path: Path) -> type[Tum | Euroc | Kitti | TartanAir | Video | Images]:
+def _guess(path: Path) -> Loader:
     if not Video.is_camera(path) and not path.exists():
         raise InputError(f"no such file or folder: {path}; check the path")
     found = _detect(path)
@@ -67,7 +71,7 @@ def _guess(path: Path) -> type[Tum | Euroc | Kitti | TartanAir | Video | Images]
     raise InputError(f"{path}: unknown layout; looked for {looked_for}; {hint}")
 
 
-def _detect(path: Path) -> type[Tum | Euroc | Kitti | TartanAir | Video | Images] | None:
+def _detect(path: Path) -> Loader | None:
     return next((loader for loader in LOADERS.values() if loader.detect(path)), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from slamfeat.errors import ImageError, InputError
 from slamfeat.geometry.se3 import Array
+from slamfeat.image import read_image
 from slamfeat.types import Camera
 
 
@@ -62,6 +64,17 @@ def check_times(path: Path, records: list[Record]) -> None:
         raise InputError(
             f"{path}: timestamps must increase, but {second:.6f} follows {first:.6f}; remove repeated lines"
         )
+
+
+def first_size(folder: Path, images: Iterable[Path]) -> tuple[int, int]:
+    """(W, H) of the first readable image, where no file holds it. Raises InputError, naming `folder`, without any."""
+    for image in images:
+        try:
+            height, width = read_image(image).shape[:2]
+        except ImageError:
+            continue
+        return width, height
+    raise InputError(f"{folder}: none of its images can be read; copy the folder again")
 
 
 def size_text(image: NDArray[np.uint8] | NDArray[np.float32]) -> str:

@@ -40,24 +40,24 @@ def read_rows(path: Path, columns: int, separator: str | None = None) -> list[Ro
     return rows
 
 
-def read_numbers(path: Path, columns: int, separator: str | None = None) -> Array:
-    """A table of exactly `columns` finite numbers a line, (N, columns).
+def read_numbers(path: Path, columns: int, separator: str | None = None, finite: bool = True) -> Array:
+    """A table of exactly `columns` numbers a line, (N, columns); infinity and nan count only if not `finite`.
 
     Raises:
-        InputError: as `read_rows`, or a field is not a finite number.
+        InputError: as `read_rows`, or a field is not such a number.
     """
     rows = read_rows(path, columns, separator)
-    values = [[number(path, line, field) for field in fields] for line, fields in rows]
+    values = [[number(path, line, field, finite) for field in fields] for line, fields in rows]
     return np.array(values, dtype=np.float64).reshape(-1, columns)
 
 
-def number(path: Path, line: int, text: str) -> float:
-    """`text` as a finite number. Raises InputError naming file and line."""
+def number(path: Path, line: int, text: str, finite: bool = True) -> float:
+    """`text` as a number, a finite one if `finite`. Raises InputError naming file and line."""
     try:
         value = float(text)
     except ValueError as error:
         raise InputError(f"{path}, line {line}: {text!r} is not a number") from error
-    if not np.isfinite(value):
+    if finite and not np.isfinite(value):
         raise InputError(f"{path}, line {line}: {text!r} is not finite")
     return value
 

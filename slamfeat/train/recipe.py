@@ -28,7 +28,8 @@ class DataConfig:
 
     Attributes:
         photos: folders of photographs, for rooms and homographies; empty for the frames shipped with the package.
-        sequences: with depth and ground truth, or patterns such as "tartanair/*/Easy/P*"; pairs of their frames.
+        sequences: with ground truth and depth, or a right camera to match it from, or patterns such as
+            "tartanair/*/Easy/P*"; pairs of their frames.
         stereo: sequences with a right camera and depth; pairs of left and right.
         rooms, homographies, posed, stereo_share: shares of the four kinds of pairs; a kind without data must have 0.
         held_out: share of the photographs, and of the sequences where there are several, that are kept for judging.

@@ -1,4 +1,4 @@
-"""Training pairs from sequences with depth and ground truth, and from stereo rigs with depth of the left camera."""
+"""Training pairs from sequences with ground truth and depth, measured or matched, and from stereo rigs with depth."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from slamfeat.geometry import poses_at
 from slamfeat.geometry.se3 import Array, invert, transform_points
 from slamfeat.train.pairs import Pixels, TrainingPair
 from slamfeat.train.sequence_labels import DepthConfig, DepthTransfer, View, rendered_depth
+from slamfeat.train.stereo_depth import StereoDepthMaps
 from slamfeat.types import Camera, Frame
 
 __all__ = ["DepthConfig", "PosedDepthPairs", "SequenceConfig", "StereoPairs"]
@@ -65,6 +66,7 @@ class SequenceConfig:
 class PosedDepthPairs:
     """Pairs of frames of a sequence with depth and ground truth; number `i` is drawn from (seed, i).
 
+    Where no depth was measured and there is a right camera (EuRoC, KITTI), depth is that of `StereoDepthMaps`.
     K0, K1 and T_1_0 are given where the camera has no distortion: pixels of a distorted one do not obey K. The transfer
     takes distortion into account.
     """
@@ -79,7 +81,7 @@ class PosedDepthPairs:
         """Make pairs.
 
         Args:
-            sequence: with calibration, depth and ground truth.
+            sequence: with calibration, ground truth, and depth or a right camera.
             config: of the pairs; the defaults if None.
             photometric: changes each image by itself; None leaves them as they are.
             seed: of all draws.
@@ -88,7 +90,8 @@ class PosedDepthPairs:
             InputError: calibration, depth or ground truth is missing, or no two frames make a pair.
         """
         self.config, self.photometric, self.seed = config or SequenceConfig(), photometric, seed
-        self.sequence, self.camera = sequence.for_mode("rgbd"), sequence.camera
+        self._maps = _depth_maps(sequence)
+        self.sequence, self.camera = sequence.for_mode("stereo" if self._maps else "rgbd"), sequence.camera
         if sequence.groundtruth is None:
             raise InputError(f"{sequence.path}: has no ground truth, which pairs need; choose another sequence")
         poses, known = poses_at(sequence.groundtruth, self.sequence.timestamps, self.config.max_truth_gap_s)
@@ -122,11 +125,11 @@ class PosedDepthPairs:
     def _pair(self, rng: np.random.Generator) -> TrainingPair:
         first = int(rng.choice(self._firsts))
         frame0 = self.sequence[first]
-        view0 = _view(self.camera, frame0)
+        view0 = _view(self.camera, frame0, self._maps)
         second = self._partner(first, view0, rng)
         frame1 = self.sequence[second]
         T_1_0 = self._motion(first, second)
-        transfer = DepthTransfer(view0, _view(self.camera, frame1), T_1_0, self.config.depth)
+        transfer = DepthTransfer(view0, _view(self.camera, frame1, self._maps), T_1_0, self.config.depth)
         images = _changed(self.photometric, (frame0.image, frame1.image), rng)
         name = f"{self.sequence.name} frames {first} and {second}"
         return _training_pair(images, transfer, name)
@@ -181,7 +184,10 @@ class StereoPairs:
         self.sequence.records = [record for record in sequence.records if record.right and record.depth]
         self.sequence.load_depth = self.sequence.load_right = True
         if not self.sequence.records:
-            raise InputError(f"{sequence.path}: no frame has both a right image and a depth map; download both")
+            raise InputError(
+                f"{sequence.path}: no frame has both a right image and a depth map; download both, or give it "
+                "in data.sequences, where depth is matched"
+            )
 
     def pair(self, index: int) -> TrainingPair:
         """Pair number `index` >= 0. Raises ImageError where its files cannot be read."""
@@ -210,9 +216,17 @@ def _changed(
     return images if photometric is None else (photometric(images[0], rng), photometric(images[1], rng))
 
 
-def _view(camera: Camera, frame: Frame) -> View:
-    assert frame.depth is not None, "only frames with depth were kept"
-    return View(camera, frame.depth)
+def _depth_maps(sequence: Sequence) -> StereoDepthMaps | None:
+    """What matches depth, for a sequence that has a right camera and no depth of its own."""
+    if "rgbd" in sequence.modes or "stereo" not in sequence.modes or sequence.rig is None:
+        return None
+    return StereoDepthMaps(sequence.camera, sequence.rig)
+
+
+def _view(camera: Camera, frame: Frame, maps: StereoDepthMaps | None = None) -> View:
+    depth = maps.depth(frame.image, frame.right) if maps and frame.right is not None else frame.depth
+    assert depth is not None, "only frames with depth, or with both images, were kept"
+    return View(camera, depth)
 
 
 def _some_points(view: View) -> Array:

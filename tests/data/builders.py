@@ -146,3 +146,33 @@ def make_tartanair(root: Path, poses: np.ndarray, depth: np.ndarray, version: in
             write_png(root / depths / f"{i:06d}_lcam_front_depth.png", stored)
     (root / pose).write_text("".join(" ".join(f"{v:.9e}" for v in row) + "\n" for row in poses))
     return root
+
+
+def make_scannet(root: Path, poses: np.ndarray, depths: np.ndarray, size: tuple[int, int], K: np.ndarray) -> Path:
+    """A ScanNet scene as SensReader exports it.
+
+    Args:
+        root: the scene's folder.
+        poses: (N, 4, 4) camera to world; not finite where the frame was lost.
+        depths: (N, h, w) metres, of a camera with `K` scaled from 1296x968 to 640x480.
+        size: (W, H) of the colour images.
+        K: (3, 3) of colour at 1296x968.
+    """
+    (root / "pose").mkdir(parents=True)
+    (root / "intrinsic").mkdir()
+    for i, (pose, depth) in enumerate(zip(poses, depths, strict=True)):
+        write_png(root / "color" / f"{i}.jpg", picture(i, size))
+        write_png(root / "depth" / f"{i}.png", np.round(depth * 1000).astype(np.uint16))
+        np.savetxt(root / "pose" / f"{i}.txt", pose, fmt="%f")
+    for name, scale in (("color", np.eye(3)), ("depth", scannet_scaling((640, 480)))):
+        matrix = np.eye(4)
+        matrix[:3, :3] = scale @ K
+        np.savetxt(root / "intrinsic" / f"intrinsic_{name}.txt", matrix, fmt="%f")
+        np.savetxt(root / "intrinsic" / f"extrinsic_{name}.txt", np.eye(4), fmt="%f")
+    return root
+
+
+def scannet_scaling(size: tuple[int, int]) -> np.ndarray:
+    """(3, 3): pixels of a 1296x968 image to those of it at `size`; centres of corner pixels are half a pixel in."""
+    sx, sy = size[0] / 1296, size[1] / 968
+    return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
