@@ -38,7 +38,7 @@ def plot_tokens(images: Sequence[Tensor], tokens: Mapping[str, Sequence[Tensor]]
         for axes in rows.flat:
             axes.set(xticks=[], yticks=[], frame_on=False)
         for axes, image in zip(rows[0], images, strict=True):
-            axes.imshow(image.permute(1, 2, 0).numpy())
+            axes.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy())
         for row, (name, seen) in zip(rows[1:], tokens.items(), strict=True):
             row[0].set_ylabel(name, fontsize=10)
             for axes, grid in zip(row, seen, strict=True):
