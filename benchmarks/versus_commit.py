@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from slamfeat.bench.provenance import REPO, header, header_line
+from slamfeat.bench.provenance import header, header_line
 from slamfeat.bench.registry import is_ours
+from slamfeat.commit import REPO
 from slamfeat.data import open_sequence
 from slamfeat.errors import InputError, SlamfeatError
 from slamfeat.eval import markdown_table

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "slamfeat"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: list[tuple[str, ...]] = [
-    ("errors", "files", "run_log", "sample", "geometry.se3"),
+    ("errors", "commit", "files", "run_log", "sample", "geometry.se3"),
     ("types", "config", "cpu", "image", "image_files", "image_header", "trajectory_io"),
     ("backbones", "geometry", "peer_weights"),
     ("engines",),

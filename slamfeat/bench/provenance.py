@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).parent.parent.parent
+from slamfeat.commit import commit
 
 
 def header(command: str, threads: str | None = None) -> dict[str, Any]:
@@ -21,16 +20,12 @@ def header(command: str, threads: str | None = None) -> dict[str, Any]:
     """
     import torch
 
-    from slamfeat import __version__
-
-    commit = _git("rev-parse", "--short", "HEAD")
-    changed = "+" if _git("status", "--porcelain", "--untracked-files=no") else ""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "cpu": cpu_model(),
         "threads": threads or _threads_here(),
         "torch": torch.__version__,
-        "commit": commit + changed if commit else f"slamfeat {__version__}, no repository",
+        "commit": commit(),
         "command": command,
     }
 
@@ -55,14 +50,3 @@ def _threads_here() -> str:
     import torch
 
     return f"{torch.get_num_threads()} (torch) {cv2.getNumThreads()} (OpenCV) of {os.cpu_count()} cores"
-
-
-def _git(*words: str) -> str:
-    """What git says of the checkout the package lies in; nothing for an installed package or a machine without git."""
-    if not (REPO / ".git").exists():
-        return ""
-    try:
-        done = subprocess.run(["git", *words], cwd=REPO, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip()

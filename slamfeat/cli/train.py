@@ -37,11 +37,13 @@ def train_command(
 
     from slamfeat.config import load_config
     from slamfeat.train.heads_run import make_heads
+    from slamfeat.train.model_card import true_notes
     from slamfeat.train.recipe import HeadsRecipe
     from slamfeat.train.recipe_files import find_recipe
 
     path = find_recipe(recipe)
     settings = load_config(HeadsRecipe, path, overrides or ())
+    settings.notes = true_notes(settings.notes, overrides or ())
     out = out or Path("runs") / "train" / path.stem
     command = shlex.join(["slamfeat", "train", recipe, *(overrides or ()), "--out", str(out)])
     with finishing_first() as asked:

@@ -107,6 +107,19 @@ def rank_and_world() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def own_device(device: str) -> torch.device:
+    """The device of this process, and of those that it starts: "auto" is CUDA where there is some, among several
+    processes on a machine each its own GPU.
+
+    Raises:
+        ConfigError: an unknown or absent device.
+    """
+    place = parse_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if place.type != "cuda" or rank_and_world()[1] == 1:
+        return place
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if place.index is None else place.index)
+
+
 @contextmanager
 def joined_ranks(device: str) -> Iterator[Ranks]:
     """Join the processes that torchrun started, if any (WORLD_SIZE above 1); leave them at the end of the block.
@@ -114,18 +127,16 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     NCCL carries what is on CUDA devices, Gloo all else.
 
     Args:
-        device: "auto" for CUDA where there is some; "cuda" is the process's own among several.
+        device: see `own_device`.
 
     Raises:
         ConfigError: an unknown or absent device.
     """
-    rank, world = rank_and_world()
-    place = parse_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    (rank, world), place = rank_and_world(), own_device(device)
     if world == 1:
         yield Ranks(0, 1, place)
         return
     if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if place.index is None else place.index)
         torch.cuda.set_device(place)
     ours = not dist.is_initialized()
     if ours:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +20,9 @@ from slamfeat.errors import OutputError
 from slamfeat.train.cache import PairCache
 from slamfeat.train.distributed import rank_and_world
 
-MakeRow = Callable[[int], dict[str, NDArray[Any]]]
-_POLL_S, _REPORT_S = 1.0, 30.0
+Row = dict[str, NDArray[Any]]
+MakeRow = Callable[[int], Row]
+_POLL_S, _REPORT_S, _MARK_S = 1.0, 30.0, 2.0
 
 
 class MakeRows(Protocol):
@@ -84,9 +87,34 @@ class _Progress:
 
 def _here(folder: Path, make: MakeRows, rows: list[int]) -> Generator[None]:
     cache, row_of = PairCache.open(folder), make()
-    for row in rows:
-        cache.write(row, row_of(row))
-        yield
+    with _written(cache) as write:
+        for row in rows:
+            write(row, row_of(row))
+            yield
+
+
+@contextmanager
+def _written(cache: PairCache) -> Iterator[Callable[[int, Row], None]]:
+    """Yields what writes a row; they are marked every two seconds, since bringing files to disk takes its time."""
+    put: list[int] = []
+    marked = -math.inf
+
+    def write(row: int, values: Row) -> None:
+        nonlocal marked
+        cache.put(row, values)
+        put.append(row)
+        if time.perf_counter() - marked > _MARK_S:
+            mark()
+            marked = time.perf_counter()
+
+    def mark() -> None:
+        cache.mark(put)
+        put.clear()
+
+    try:
+        yield write
+    finally:
+        mark()
 
 
 def _elsewhere(folder: Path, make: MakeRows, rows: list[int], workers: int) -> Generator[None]:
@@ -130,7 +158,8 @@ def _work(folder: Path, make: MakeRows, rows: list[int], parent: int, halt: Path
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     cache, row_of = PairCache.open(folder), make()
-    for row in rows:
-        if os.getppid() != parent or halt.exists():  # nobody waits for it any more
-            return
-        cache.write(row, {name: np.asarray(value) for name, value in row_of(row).items()})
+    with _written(cache) as write:
+        for row in rows:
+            if os.getppid() != parent or halt.exists():  # nobody waits for it any more
+                return
+            write(row, {name: np.asarray(value) for name, value in row_of(row).items()})

@@ -11,7 +11,6 @@ Everything goes on where it was interrupted, and a stage whose settings are unch
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -31,10 +30,11 @@ from slamfeat.train.cache import PairCache
 from slamfeat.train.distributed import Ranks, joined_ranks, rank_and_world
 from slamfeat.train.filling import fill
 from slamfeat.train.loop import TrainingResult, train
+from slamfeat.train.model_card import model_card
 from slamfeat.train.order import check_shared
 from slamfeat.train.recipe import HeadsRecipe
 from slamfeat.train.rows import HeadRows
-from slamfeat.train.run_folder import run_weights
+from slamfeat.train.run_folder import RunFolder, check_settings, run_weights
 from slamfeat.train.stages import KINDS
 from slamfeat.train.warm import published_fine
 
@@ -79,8 +79,7 @@ def make_heads(
     device = recipe.settings(_stages(recipe)[0]).loop.device
     with joined_ranks(device) as ranks:  # once for all stages: a group that was left cannot be joined again
         _check_before(recipe, out)
-        if ranks.first:
-            write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
+        ranks.meet()  # what the first writes from here on is not to be found by the others' checks
         return _make_heads(recipe, out, command, say, stop, ranks)
 
 
@@ -90,6 +89,8 @@ def _make_heads(
     results: dict[str, TrainingResult] = {}
     about = _about(recipe)
     parts = _borrowed(recipe, about)
+    if ranks.first:
+        write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
     for stage in _stages(recipe):
         caches = _caches(recipe, stage, out, say, stop)
         if caches is None:
@@ -114,13 +115,23 @@ def _make_heads(
 def _check_before(recipe: HeadsRecipe, out: Path) -> None:
     """Raise now, rather than after hours of preparing, where processes cannot share a batch or photographs are missing.
 
-    What a source lacks must not leave a cache either, that would stand in the way of the next recipe.
+    What a source lacks must not leave a cache either, that would stand in the way of the next recipe; and where the
+    folder is another recipe's, its recipe.yaml is to stay.
     """
     for stage in _stages(recipe):
-        check_shared(recipe.settings(stage).loop, rank_and_world()[1], f"{stage}.loop.batch")
+        settings, config = recipe.settings(stage), RunFolder(out / stage).config
+        check_shared(settings.loop, rank_and_world()[1], f"{stage}.loop.batch")
+        if config.is_file():
+            check_settings(config, settings)
         for split in SPLITS:
-            if not _cache_folder(out, stage, split).exists():
-                HeadRows(recipe, stage, split).source()
+            _check_rows(HeadRows(recipe, stage, split), _cache_folder(out, stage, split))
+
+
+def _check_rows(rows: HeadRows, folder: Path) -> None:
+    if PairCache.is_in(folder):
+        PairCache.open(folder).check(rows.count, rows.made(), rows.sources)
+    else:
+        rows.source()
 
 
 def _cache_folder(out: Path, stage: str, split: str) -> Path:
@@ -162,7 +173,7 @@ def _lay_out(rows: HeadRows, folder: Path) -> PairCache:
             with suppress(InputError):
                 return PairCache.open(folder)
             time.sleep(_WAIT_S)
-    return PairCache.create(folder, rows.count, rows.preparer().fields, rows.made())
+    return PairCache.create(folder, rows.count, rows.preparer().fields, rows.made(), rows.sources)
 
 
 def _check_borrowed(theirs: HeadsAbout, ours: HeadsAbout, layers: list[int]) -> None:
@@ -202,12 +213,8 @@ def _join(
     recipe: HeadsRecipe, about: HeadsAbout, parts: Mapping[str, Any], results: Mapping[str, TrainingResult]
 ) -> Heads:
     """All parts in one, by their names in a bundle; the published fine branch where none was trained."""
-    notes = {
-        **recipe.notes, "recipe": to_yaml(recipe), "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        **{stage: f"step {one.best_step or one.step}, score {one.best_score}" for stage, one in results.items()},
-    }  # fmt: skip
     configs = {name: part.config for name, part in parts.items() if name in PARTS}
-    heads = Heads(replace(about, notes=notes, **configs))
+    heads = Heads(replace(about, notes=model_card(recipe, results), **configs))
     fine = parts.get("fine") or published_fine(recipe.fine, recipe.fine_weights)
     for name, part in {**parts, "fine": fine}.items():
         getattr(heads, name).load_state_dict(part.state_dict())

@@ -6,6 +6,7 @@ Lindenberger et al., ICCV 2023), with homographies of a camera that orbits a pla
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from slamfeat.errors import InputError
 from slamfeat.image import read_image
 from slamfeat.train.homography_views import HomographyConfig, Matrix, Size, draw_views, inside, inverse, move, render
 from slamfeat.train.pairs import HIDDEN, UNKNOWN, VISIBLE, Pixels, Points, TrainingPair, Transferred
+from slamfeat.train.readable import first_readable
 
 __all__ = ["HomographyConfig", "HomographyPairs", "PlaneTransfer"]
 
@@ -61,7 +63,10 @@ class PlaneTransfer:
 
 
 class HomographyPairs:
-    """Pairs of views of photographs; number `i` is of photograph `i % count`, all else is drawn from (seed, i)."""
+    """Pairs of views of photographs; number `i` is of photograph `i % count`, all else is drawn from (seed, i).
+
+    A photograph that cannot be read gives way to the next one.
+    """
 
     def __init__(
         self,
@@ -96,19 +101,26 @@ class HomographyPairs:
         photometric: Callable[[Pixels, np.random.Generator], Pixels] | None = None,
         seed: int = 0,
     ) -> Self:
-        """Pairs of image files; one that cannot be read raises ImageError when its turn comes."""
+        """Pairs of image files; none is read before its turn comes."""
         files = tuple(Path(path) for path in paths)
         return cls(_Reader(files), len(files), config, photometric, seed)
 
     def pair(self, index: int) -> TrainingPair:
-        """Pair number `index` >= 0; without intrinsics and pose, as a photograph has no depth."""
-        rng, number = np.random.default_rng([self.seed, index]), index % self.count
-        photo = self.read(number)
+        """Pair number `index` >= 0; without intrinsics and pose, as a photograph has no depth.
+
+        Raises:
+            ImageError: twenty photographs in a row cannot be read.
+        """
+        rng, numbers = np.random.default_rng([self.seed, index]), itertools.count(index)
+        number, photo = first_readable(lambda: self._read(next(numbers) % self.count))
         photo_size, size = (photo.shape[1], photo.shape[0]), self.config.size
         H0, H1 = draw_views(self.config, photo_size, rng)
         transfer = PlaneTransfer(H0, H1, size, photo_size, bool(rng.random() < self.config.reflect))
         first, second = (self._view(photo, H, transfer.reflected, rng) for H in (H0, H1))
         return TrainingPair(first, second, transfer, name=f"homography {index} of photograph {number}")
+
+    def _read(self, number: int) -> tuple[int, Pixels]:
+        return number, self.read(number)
 
     def _view(self, photo: Pixels, H: Matrix, reflected: bool, rng: np.random.Generator) -> Pixels:
         view = render(photo, H, self.config.size)

@@ -35,12 +35,14 @@ class TrainingResult:
         step: steps made in all sessions.
         reason: "steps", "patience", "minutes" or "stop"; the run can be resumed after the last two.
         best_step, best_score: of the best evaluation; 0 and None where there was none.
+        seconds: wall time of all sessions.
     """
 
     step: int
     reason: str
     best_step: int
     best_score: float | None
+    seconds: float
 
 
 def train(
@@ -100,7 +102,7 @@ def train(
         reason = session.run(batches, log, stop)
         if log is not None:
             log.event(f"ended at step {session.step}: {reason}")
-    return TrainingResult(session.step, reason, session.best_step, session.best_score)
+    return TrainingResult(session.step, reason, session.best_step, session.best_score, session.seconds)
 
 
 def read_init(path: str | Path) -> Weights:

@@ -31,7 +31,7 @@ def make_source(config: DataConfig, photometric: PhotometricConfig, split: str) 
     change = Photometric(photometric)
     parts: list[tuple[PairSource, float]] = []
     if config.rooms or config.homographies:
-        textures = Textures(_folders(config), split, config.held_out)
+        textures = Textures(photo_folders(config), split, config.held_out)
         if config.rooms:
             parts.append((RoomPairs(textures, replace(config.room, seed=seed), change), config.rooms))
         if config.homographies:
@@ -44,7 +44,12 @@ def make_source(config: DataConfig, photometric: PhotometricConfig, split: str) 
     return parts[0][0] if len(parts) == 1 else MixedPairs(parts, seed)
 
 
-def _folders(config: DataConfig) -> list[Path]:
+def photo_folders(config: DataConfig) -> list[Path]:
+    """Folders of photographs; the shipped frames where none are named.
+
+    Raises:
+        InputError: one that is missing.
+    """
     folders = [Path(folder).expanduser() for folder in config.photos]
     for folder in folders:
         if not folder.exists():
@@ -57,12 +62,21 @@ def _shares(patterns: Sequence[str], total: float, split: str, held_out: float) 
 
     Every so many-th is held out; with fewer than two sequences there is nothing to hold out, and one serves both.
     """
-    paths = [path for pattern in patterns for path in _found(pattern)]
+    paths = sequence_paths(patterns)
     if len(paths) > 1:
         every = max(2, round(1 / held_out))
         last = {number for number in range(len(paths)) if number % every == every - 1} or {len(paths) - 1}
         paths = [path for number, path in enumerate(paths) if (number in last) == (split == "held_out")]
     return [(path, total / len(paths)) for path in paths]
+
+
+def sequence_paths(patterns: Sequence[str]) -> list[Path]:
+    """Sequences that patterns or paths mean.
+
+    Raises:
+        InputError: a pattern that fits none.
+    """
+    return [path for pattern in patterns for path in _found(pattern)]
 
 
 def _found(pattern: str) -> list[Path]:

@@ -42,7 +42,7 @@ class RoomPairs(PairSource):
 
         Raises:
             ConfigError: no room had cameras that keep the configured limits.
-            ImageError: a photograph cannot be read.
+            ImageError: twenty photographs in a row cannot be read.
         """
         room, cameras, lights = self.scene(index)
         images = [

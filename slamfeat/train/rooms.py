@@ -76,7 +76,7 @@ def make_room(rng: np.random.Generator, textures: Textures, config: RoomConfig) 
     """A scene at random; photographs are read only when its surfaces are first seen.
 
     Raises:
-        ImageError: from a surface, when a photograph cannot be read.
+        ImageError: from a surface, when twenty photographs in a row cannot be read.
     """
     layout = make_layout(rng, config)
     closeness = np.clip(_ROOM_DISTANCE_M / layout.distance, 1 / 3, 4)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from slamfeat.backbones.load import parse_device
 from slamfeat.config import to_dict
+from slamfeat.train.checksums import backbone_checksum, data_checksum, peer_checksum
+from slamfeat.train.distributed import own_device
 from slamfeat.train.pairs import PairSource
 from slamfeat.train.recipe import HeadsRecipe, StageSettings
 from slamfeat.train.recipe_sources import make_source
@@ -41,11 +40,10 @@ class HeadRows:
         """Makes a row of a pair.
 
         Raises:
+            ConfigError: a network that ought to be frozen and is not.
             WeightsError: published weights that are not stored.
         """
-        device = self.settings.loop.device
-        place = parse_device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        return KINDS[self.stage].preparer(self.recipe, place)
+        return KINDS[self.stage].preparer(self.recipe, own_device(self.settings.loop.device))
 
     def __call__(self) -> Callable[[int], Row]:
         """A function from a row's number to its values."""
@@ -68,6 +66,15 @@ class HeadRows:
             "data": to_dict(recipe.data), "photometric": to_dict(self.settings.photometric),
         }  # fmt: skip
         return {**common, **KINDS[self.stage].decides(recipe)}
+
+    def sources(self, missing: bool) -> dict[str, str]:
+        """Checksums of what rows are made of, for `PairCache`; of the data where rows are missing alone.
+
+        Rows that are all there serve without the data, on another machine too.
+        """
+        recipe = self.recipe
+        weights = {"weights": backbone_checksum(recipe.weights), "fine weights": peer_checksum(recipe.fine_weights)}
+        return {**weights, "photographs or sequences": data_checksum(recipe.data)} if missing else weights
 
 
 @dataclass(frozen=True)

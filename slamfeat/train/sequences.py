@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from slamfeat.data import Sequence
 from slamfeat.data.records import Record
-from slamfeat.errors import ConfigError, ImageError, InputError
+from slamfeat.errors import ConfigError, InputError
 from slamfeat.geometry import poses_at
 from slamfeat.geometry.se3 import Array, invert, transform_points
 from slamfeat.train.pairs import Pixels, TrainingPair
+from slamfeat.train.readable import first_readable
 from slamfeat.train.sequence_labels import DepthConfig, DepthTransfer, View, rendered_depth
 from slamfeat.train.stereo_depth import StereoDepthMaps
 from slamfeat.types import Camera, Frame
@@ -24,9 +25,7 @@ from slamfeat.types import Camera, Frame
 __all__ = ["DepthConfig", "PosedDepthPairs", "SequenceConfig", "StereoPairs"]
 
 Photometric = Callable[[Pixels, np.random.Generator], Pixels]
-_TRIES, _GRID = 20, 12
-
-log = logging.getLogger("slamfeat")
+_GRID = 12
 
 
 @dataclass
@@ -110,17 +109,10 @@ class PosedDepthPairs:
         """Pair number `index` >= 0.
 
         Raises:
-            ImageError: twenty drawn pairs in a row cannot be read. Single ones are logged and another is drawn.
+            ImageError: twenty drawn pairs in a row cannot be read.
         """
         rng = np.random.default_rng([self.seed, index])
-        for attempt in range(_TRIES):
-            try:
-                return self._pair(rng)
-            except ImageError as error:
-                if attempt == _TRIES - 1:
-                    raise
-                log.warning("training pair %d: %s; another is drawn", index, error)
-        raise AssertionError("the last attempt returns or raises")
+        return first_readable(lambda: self._pair(rng))
 
     def _pair(self, rng: np.random.Generator) -> TrainingPair:
         first = int(rng.choice(self._firsts))
@@ -161,7 +153,8 @@ class StereoPairs:
     """Left and right images of a stereo sequence with depth maps of the left camera, such as TartanAir.
 
     What the right camera sees is rendered from the left depth map, so that what is hidden behind something is known as
-    such, and what only the right one sees is UNKNOWN. Number `i` is frame `i % len` with either image first.
+    such, and what only the right one sees is UNKNOWN. Number `i` is frame `i % len` with either image first; a frame
+    that cannot be read gives way to the next one.
     """
 
     def __init__(
@@ -190,9 +183,13 @@ class StereoPairs:
             )
 
     def pair(self, index: int) -> TrainingPair:
-        """Pair number `index` >= 0. Raises ImageError where its files cannot be read."""
-        rng = np.random.default_rng([self.seed, index])
-        frame = self.sequence[index % len(self.sequence)]
+        """Pair number `index` >= 0.
+
+        Raises:
+            ImageError: twenty frames in a row cannot be read.
+        """
+        rng, numbers = np.random.default_rng([self.seed, index]), itertools.count(index)
+        frame = first_readable(lambda: self.sequence[next(numbers) % len(self.sequence)])
         assert frame.right is not None, "only frames with both images were kept"
         T_right_left, left = invert(self.rig.T_left_right), _view(self.camera, frame)
         right = View(self.rig.camera, rendered_depth(left, self.rig.camera, T_right_left))

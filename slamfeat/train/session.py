@@ -47,7 +47,12 @@ class Session:
         self._meter = Meter(config.accumulate, config.accumulate * config.batch)
         self.step, self.best_step, self.stale, self._saved = 0, 0, 0, 0
         self.best_score: float | None = None
-        self._seconds, self._started = 0.0, time.perf_counter()
+        self._before, self._started = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, over all its sessions."""
+        return self._before + time.perf_counter() - self._started
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Take up a run exactly where it stood.
@@ -73,7 +78,7 @@ class Session:
         restore_generators(checkpoint.state["generators"][self._ranks.rank])
         self.step = self._saved = facts.step
         self.best_step, self.best_score, self.stale = facts.best_step, facts.best_score, facts.stale
-        self._seconds = facts.seconds
+        self._before = facts.seconds
 
     def run(self, batches: Iterator[Loaded], log: TrainingLog | None, stop: Callable[[], bool]) -> str:
         """Train until the end; a checkpoint is left in any case.
@@ -133,7 +138,7 @@ class Session:
             log.step({
                 "step": self.step, "lr": self._stepper.lr, **figures, "grad_norm": meter.norm,
                 f"{self._config.unit}_per_s": meter.rate, "wait_percent": waited,
-                "elapsed_s": self._elapsed, "eta_s": meter.left(self._config.steps - self.step),
+                "elapsed_s": self.seconds, "eta_s": meter.left(self._config.steps - self.step),
             })  # fmt: skip
         meter.clear()
 
@@ -173,7 +178,7 @@ class Session:
         if not self._ranks.first:
             return
         facts = Facts(
-            self.step, self.best_step, self.best_score, self.stale, self._elapsed, self._ranks.world, self._task.size
+            self.step, self.best_step, self.best_score, self.stale, self.seconds, self._ranks.world, self._task.size
         )
         save_checkpoint(folder, Checkpoint(facts, weights, average, state), dict(parts))
         prune_checkpoints(self._folder.checkpoints, self._config.keep, self.best_step, self._config.keep_every)
@@ -218,7 +223,3 @@ class Session:
         self._task.module.train()
         for network in self._task.frozen:
             network.eval()
-
-    @property
-    def _elapsed(self) -> float:
-        return self._seconds + time.perf_counter() - self._started

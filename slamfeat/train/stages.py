@@ -31,6 +31,7 @@ from slamfeat.train.refiner_data import RefinerPreparer
 from slamfeat.train.refiner_task import RefinerTask
 from slamfeat.train.task import Task
 from slamfeat.train.warm import published_fine, start_matcher
+from slamfeat.train.weights import check_frozen
 
 Row = dict[str, NDArray[Any]]
 
@@ -65,9 +66,15 @@ class StageKind:
 
 
 def _frontend(recipe: HeadsRecipe, slots: int, layers: list[int], device: torch.device) -> Frontend:
-    """In torch and float32, so that the rows are the same on every machine to rounding."""
+    """In torch and float32, so that the rows are the same on every machine to rounding.
+
+    Raises:
+        ConfigError: a backbone that is not frozen.
+    """
     config = FrontendConfig(num_keypoints=slots, layers=layers, cell=recipe.cell)
-    return Frontend.from_pretrained(recipe.weights, config=config, device=device, engine="torch", precision="fp32")
+    frontend = Frontend.from_pretrained(recipe.weights, config=config, device=device, engine="torch", precision="fp32")
+    check_frozen([frontend.backbone])
+    return frontend
 
 
 def _joint_preparer(recipe: HeadsRecipe, device: torch.device) -> JointPreparer:
@@ -96,6 +103,7 @@ def _matcher_preparer(recipe: HeadsRecipe, device: torch.device) -> MatcherPrepa
     plain = _frontend(recipe, recipe.matcher.keypoints, [recipe.layer], device)
     heads = Heads(HeadsAbout(plain.backbone.name, recipe.layer, recipe.fine))
     heads.fine.load_state_dict(published_fine(recipe.fine, recipe.fine_weights).state_dict())
+    check_frozen([heads.fine])
     config = replace(plain.config, selector=recipe.matcher.selector)
     return MatcherPreparer(Frontend(plain.backbone, config, plain.name, plain.engine, heads))
 

@@ -14,6 +14,7 @@ from slamfeat.errors import ConfigError, InputError
 from slamfeat.image import read_image
 from slamfeat.image_files import image_files
 from slamfeat.train.pairs import Pixels
+from slamfeat.train.readable import first_readable
 
 SPLITS = ("train", "held_out", "all")
 _TILE = re.compile(r"_s\d+_\d+_\d+$")
@@ -78,16 +79,19 @@ class Textures:
         """A photograph at random, (H, W, 3) uint8 RGB; not to be written to.
 
         A folder of n files is drawn with weight sqrt(n), so that a large collection does not drown a small one.
+        Another is drawn for one that cannot be read.
 
         Raises:
-            ImageError: a file cannot be read.
+            ImageError: twenty in a row cannot be read.
         """
-        weights = np.sqrt([len(files) for files in self.files])
-        files = self.files[int(rng.choice(len(self.files), p=weights / weights.sum()))]
-        return self.read(files[int(rng.integers(len(files)))])
+        return first_readable(lambda: self._draw(rng))
 
     def read(self, path: Path) -> Pixels:
-        """One of the files as (H, W, 3) uint8 RGB; errors as in `draw`."""
+        """One of the files as (H, W, 3) uint8 RGB; not to be written to.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
         image = self._kept.pop(path, None)
         if image is None:
             image = read_image(path)
@@ -96,6 +100,11 @@ class Textures:
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
         return image
+
+    def _draw(self, rng: np.random.Generator) -> Pixels:
+        weights = np.sqrt([len(files) for files in self.files])
+        files = self.files[int(rng.choice(len(self.files), p=weights / weights.sum()))]
+        return self.read(files[int(rng.integers(len(files)))])
 
 
 def _belongs(photo: str, split: str, held_out: float) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from slamfeat.errors import ImageError, OutputError
+from slamfeat.train import filling
 from slamfeat.train.cache import PairCache
 from slamfeat.train.filling import fill
 
@@ -87,3 +88,17 @@ def test_a_killed_worker_is_told_of(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="memory"):
         fill(cache, Rows(deadly=5), 2, silent, lambda: False)
     assert fill(cache, Rows(), 2, silent, lambda: False)
+
+
+def test_rows_are_brought_to_disk_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked: list[list[int]] = []
+    mark = PairCache.mark
+
+    def noted(self: PairCache, rows: list[int]) -> None:
+        marked.append(list(rows))
+        mark(self, rows)
+
+    monkeypatch.setattr(PairCache, "mark", noted)
+    monkeypatch.setattr(filling, "_MARK_S", 60.0)
+    assert fill(new(tmp_path), Rows(), 1, silent, lambda: False)
+    assert marked == [[0], list(range(1, COUNT))]

@@ -24,10 +24,11 @@ from slamfeat.train.recipe_files import find_recipe
 
 SMALL = [
     "matcher.rows=6", "matcher.held_out=3", "matcher.keypoints=96", "matcher.task.keypoints=64",
-    "matcher.loop.steps=24", "matcher.loop.evaluate_every=12", "matcher.loop.save_every=4", "matcher.loop.log_every=4",
-    "refiner.rows=4", "refiner.held_out=2", "refiner.loop.steps=24", "refiner.loop.save_every=4",
-    "refiner.loop.evaluate_every=12",
+    "matcher.loop.steps=60", "matcher.loop.evaluate_every=30", "matcher.loop.save_every=4", "matcher.loop.log_every=4",
+    "refiner.rows=4", "refiner.held_out=2", "refiner.loop.steps=90", "refiner.loop.save_every=4",
+    "refiner.loop.evaluate_every=30",
 ]  # fmt: skip
+"""Stages that last for some seconds, so that a kill finds them at work."""
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,20 @@ def test_what_cannot_work_is_said_before_pairs_are_prepared(
         make_heads(recipe, tmp_path / "out")
 
 
+def test_pairs_of_other_photographs_are_not_gone_on_with(sample: Path, tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for file in sorted((sample / "rgb").iterdir()):
+        shutil.copy(file, photos)
+    recipe = load_config(HeadsRecipe, find_recipe("cpu_tiny"), [f"data.photos=[{photos}]", *SMALL])
+    assert make_heads(recipe, out, command="first", stop=lambda: True).heads is None
+    before = (out / "recipe.yaml").read_text()
+    sorted(photos.iterdir())[0].unlink()
+    with pytest.raises(ConfigError, match="matcher_train: its pairs are of other photographs or sequences than are"):
+        make_heads(recipe, out, command="second", stop=lambda: True)
+    assert (out / "recipe.yaml").read_text() == before
+
+
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_it_would_have_had(small: Path, tmp_path: Path) -> None:
     """Killed three times, while pairs are prepared and while heads are trained."""
@@ -77,9 +92,13 @@ def test_the_same_command_again_makes_nothing_anew(small: Path) -> None:
 
 @pytest.mark.slow
 def test_another_recipe_is_refused_the_folder(small: Path) -> None:
+    before = (small / "recipe.yaml").read_text()
     done = subprocess.run(command(small, *SMALL, "data.seed=3"), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "made with other settings (data)" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run(command(small, *SMALL, "refiner.loop.lr=0.1"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "begun with other settings: loop.lr" in done.stderr
+    assert (small / "recipe.yaml").read_text() == before
 
 
 @pytest.mark.slow

@@ -25,8 +25,8 @@ SMALL = [
 SCRATCH = [
     *SMALL, "stages=[joint,refiner]", "workers=1", "joint.task.pose_after=4", "joint.task.pose_ramp=1e-3",
     "data.room.cameras.sizes=[[160,112]]", "data.homography.width=160", "data.homography.height=112",
-    "refiner.rows=4", "refiner.held_out=2", "refiner.points=32", "refiner.loop.steps=6", "refiner.loop.save_every=3",
-    "refiner.loop.evaluate_every=3",
+    "refiner.rows=4", "refiner.held_out=2", "refiner.points=32", "refiner.loop.steps=60", "refiner.loop.save_every=3",
+    "refiner.loop.evaluate_every=30",
 ]  # fmt: skip
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from slamfeat.commit import commit
 from slamfeat.config import load_config
-from slamfeat.errors import ConfigError, InputError
-from slamfeat.frontend.heads.bundle import HeadsAbout
+from slamfeat.errors import ConfigError, InputError, WeightsError
+from slamfeat.frontend import Frontend
+from slamfeat.frontend.heads.bundle import FINE_BRANCHES, Heads, HeadsAbout
+from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS
+from slamfeat.train import stages
+from slamfeat.train.checksums import backbone_checksum, data_checksum
 from slamfeat.train.heads_run import _borrowed
+from slamfeat.train.loop import TrainingResult
 from slamfeat.train.mixed import MixedPairs
+from slamfeat.train.model_card import model_card, true_notes
 from slamfeat.train.photometric import PhotometricConfig
 from slamfeat.train.recipe import DataConfig, HeadsRecipe
 from slamfeat.train.recipe_files import find_recipe, recipes_folder
@@ -123,3 +134,111 @@ def test_heads_are_borrowed_only_by_those_they_fit(others: str, words: list[str]
     fitting = load_config(HeadsRecipe, None, ["stages=[refiner]", "others=light"])
     parts = _borrowed(fitting, HeadsAbout("dinov2-vits14", 5, "xfeat"))
     assert set(parts) == {"refiner", "matcher"}
+
+
+def test_what_rows_are_made_of_is_known_by_its_content(sample: Path, tmp_path: Path) -> None:
+    """Files by name and size, weights by their checksum: half a cache of others is not gone on with."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for file in sorted((sample / "rgb").iterdir())[:3]:
+        shutil.copy(file, photos)
+    weights = tmp_path / "dinov2-vits14-mine.safetensors"
+    shutil.copy(DEFAULT_WEIGHTS, weights)
+    words = [f"data.photos=[{photos}]", f"weights={weights}", "fine=sift", "fine_weights=''"]
+    rows = HeadRows(load_config(HeadsRecipe, None, words), "matcher", "train")
+    before, without = rows.sources(True), rows.sources(False)
+    assert rows.sources(True) == before
+    assert before.items() - without.items() == {("photographs or sequences", before["photographs or sequences"])}
+    (photos / "notes.txt").write_text("no photograph")
+    assert rows.sources(True) == before
+    one = sorted(photos.glob("*.jpg"))[0]
+    shutil.copy(one, photos / "another.jpg")
+    added = rows.sources(True)
+    one.write_bytes(one.read_bytes()[:-1])
+    cut = rows.sources(True)
+    assert len({x["photographs or sequences"] for x in (before, added, cut)}) == 3
+    assert before["weights"] == backbone_checksum("default")
+    save_file({"x": torch.zeros(1)}, weights)
+    assert rows.sources(False)["weights"] != before["weights"]
+    weights.unlink()
+    with pytest.raises(WeightsError, match="mine"):
+        rows.sources(False)
+
+
+def test_sequences_are_known_by_all_of_their_files(tmp_path: Path) -> None:
+    for name in ("P000", "P001"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pose_left.txt").write_text("0 0 0 0 0 0 1")
+    data = DataConfig(sequences=[str(tmp_path / "P*")], posed=1.0, rooms=0.0, homographies=0.0)
+    before = data_checksum(data)
+    (tmp_path / "P001" / "pose_left.txt").write_text("0 0 0 0 0 0 1\n")
+    assert data_checksum(data) != before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kept"),
+    [
+        ([], True),
+        (["data.held_out=0.2", "matcher.rows=10"], True),
+        (["data.photos=[mine]"], False),
+        (["data.sequences=[mine]", "data.posed=0.5"], False),
+        (["data.photos=[mine]", "notes.data=mine, CC0"], True),
+    ],
+)
+def test_the_model_card_says_nothing_of_data_that_was_not_used(overrides: list[str], kept: bool) -> None:
+    recipe = load_config(HeadsRecipe, find_recipe("cpu_full"), overrides)
+    notes = true_notes(recipe.notes, overrides)
+    assert (notes["data"] == recipe.notes["data"]) == kept and notes["warm"] == recipe.notes["warm"]
+    assert kept or "Debian" not in notes["data"]
+
+
+def test_the_model_card_says_what_made_the_heads() -> None:
+    recipe = load_config(HeadsRecipe, find_recipe("cpu_full"), ["data.photos=[mine,yours]"])
+    card = model_card(recipe, {"matcher": TrainingResult(50, "steps", 40, -0.6, 5400.0)})
+    assert card["commit"] == commit() and card["hours"] == "matcher 1.50" and card["folders"] == "mine, yours"
+    assert card["matcher"] == "step 40, score -0.6" and "photos" in card["recipe"] and card["date"]
+    assert model_card(HeadsRecipe(), {})["folders"] == "the shipped frames"
+
+
+@pytest.mark.parametrize(
+    ("world", "asked", "given"),
+    [(8, "auto", "cuda:3"), (8, "cuda", "cuda:3"), (8, "cuda:1", "cuda:1"), (1, "auto", "cuda")],
+)
+def test_rows_are_made_on_the_gpu_of_their_process(
+    world: int, asked: str, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Preparing workers inherit the environment in which torchrun started their parent."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name, value in {"RANK": 11, "LOCAL_RANK": 3, "WORLD_SIZE": world}.items():
+        monkeypatch.setenv(name, str(value))
+    places: list[torch.device] = []
+    kind = replace(stages.KINDS["matcher"], preparer=lambda recipe, place: places.append(place))
+    monkeypatch.setitem(stages.KINDS, "matcher", kind)
+    HeadRows(load_config(HeadsRecipe, None, [f"matcher.loop.device={asked}"]), "matcher", "train").preparer()
+    assert places == [torch.device(given)]
+
+
+@pytest.mark.parametrize("stage", ["joint", "matcher", "refiner"])
+def test_rows_are_not_made_by_a_backbone_that_asks_for_gradients(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def thawed(*args: object, **settings: object) -> Frontend:
+        frontend = from_pretrained(*args, **settings)  # type: ignore[arg-type]
+        frontend.backbone.unfreeze()
+        return frontend
+
+    from_pretrained = Frontend.from_pretrained
+    monkeypatch.setattr(Frontend, "from_pretrained", thawed)
+    recipe = load_config(HeadsRecipe, None, ["fine=sift", "fine_weights=''"])
+    with pytest.raises(ConfigError, match=r"frozen .* asks for a gradient"):
+        HeadRows(recipe, stage, "train").preparer()
+
+
+def test_rows_are_not_made_by_a_fine_branch_that_asks_for_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Thawed(Heads):
+        def __init__(self, about: HeadsAbout) -> None:
+            super().__init__(about)
+            self.fine.requires_grad_(True)
+
+    monkeypatch.setattr(stages, "Heads", Thawed)
+    monkeypatch.setattr(stages, "published_fine", lambda fine, weights: FINE_BRANCHES[fine]())
+    with pytest.raises(ConfigError, match="frozen XFeatBranch asks for a gradient"):
+        HeadRows(HeadsRecipe(), "matcher", "train").preparer()

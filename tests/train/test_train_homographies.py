@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from pathlib import Path
 
@@ -187,3 +188,19 @@ def test_errors() -> None:
     for settings in ({"width": 8}, {"tilt_deg": 60}, {"zoom": 0.5}, {"reflect": 1.5}, {"max_upsampling": 0}):
         with pytest.raises(ConfigError):
             HomographyConfig(**settings)
+
+
+def test_a_photograph_that_cannot_be_read_gives_way_to_the_next(
+    photo: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [tmp_path / f"{number}.jpg" for number in range(3)]
+    for number, file in enumerate(files):
+        cv2.imwrite(str(file), photo[number * 40 : number * 40 + 300])
+    files[1].write_bytes(files[1].read_bytes()[:2000])
+    source = HomographyPairs.of_files(files, HomographyConfig(width=SIZE[0], height=SIZE[1]))
+    with caplog.at_level(logging.WARNING):
+        pairs = [source.pair(index) for index in range(6)]
+    assert [pair.name[-1] for pair in pairs] == ["0", "2", "2", "0", "2", "2"]
+    assert caplog.text.count("1.jpg") == 1
+    again = pickle.loads(pickle.dumps(source)).pair(4)
+    np.testing.assert_array_equal(again.image0, pairs[4].image0)

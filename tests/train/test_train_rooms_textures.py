@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from pathlib import Path
 
@@ -71,6 +72,29 @@ def test_bad_settings_and_folders_are_named(tiles: Path, tmp_path: Path) -> None
     cut.write_bytes((tiles / "photo00_by_A_B_s025_0000_0000.jpg").read_bytes()[:400])
     with pytest.raises(ImageError, match=r"cut\.jpg"):
         Textures([tiles], "all").read(cut)
+
+
+def test_another_photograph_is_drawn_for_one_that_cannot_be_read(tiles: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two thirds of the files are cut off: each is warned of once, and what is drawn is the same every time."""
+    whole, cut = [], []
+    for number, file in enumerate(sorted(tiles.iterdir())):
+        (cut if number % 3 else whole).append(file)
+        if number % 3:
+            file.write_bytes(file.read_bytes()[:400])
+    with caplog.at_level(logging.WARNING):
+        draws = [_drawn(tiles, count=60) for _ in range(2)]
+    assert draws[0] == draws[1]
+    warned = [file for file in cut if str(file) in caplog.text]
+    assert len(warned) > 20 and len(caplog.records) == len(warned)
+    for file in whole:
+        file.write_bytes(b"")
+    with pytest.raises(ImageError):
+        Textures([tiles], "all").draw(np.random.default_rng(0))
+
+
+def _drawn(folder: Path, count: int) -> list[bytes]:
+    textures, rng = Textures([folder], "all"), np.random.default_rng(3)
+    return [textures.draw(rng).tobytes() for _ in range(count)]
 
 
 @pytest.fixture(scope="module")

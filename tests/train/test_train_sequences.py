@@ -146,3 +146,13 @@ def test_errors(tmp_path: Path) -> None:
     for settings in ({"min_gap": 0}, {"min_gap": 9, "max_gap": 3}, {"min_overlap": 0.9, "max_overlap": 0.5}):
         with pytest.raises(ConfigError):
             SequenceConfig(**settings)
+
+
+def test_a_stereo_frame_that_cannot_be_read_gives_way_to_the_next(tmp_path: Path) -> None:
+    root = make_tartanair(tmp_path / "P000", FORWARD, np.full((480, 640), 4.0))
+    source = StereoPairs(open_sequence(root))
+    truncate(sorted((root / "image_right").iterdir())[0])
+    assert {source.pair(index).name for index in range(4)} == {source.pair(1).name}
+    truncate(sorted((root / "image_right").iterdir())[1])
+    with pytest.raises(ImageError):
+        source.pair(0)

@@ -37,10 +37,17 @@ def same(first: Heads, second: Heads) -> bool:
 
 
 def kill_once_there(place: Path, words: list[str]) -> None:
-    """Run a command and kill it within half a second after a file, or the first file of a folder, is there."""
+    """Run a command and kill it within half a second after a file holds something, or a folder a file.
+
+    A file of zeros holds nothing, as that of a cache without rows.
+    """
     process = subprocess.Popen(words, env=environment(), stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (place.is_file() or (place.is_dir() and any(place.iterdir()))):
+    while process.poll() is None and not _holds_something(place):
         time.sleep(0.01)
     time.sleep(np.random.default_rng(os.getpid()).random() * 0.5)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, f"it ended before it was killed at {place}"
+
+
+def _holds_something(place: Path) -> bool:
+    return any(place.iterdir()) if place.is_dir() else place.is_file() and any(place.read_bytes())
