@@ -24,8 +24,8 @@ class MatchingLoss(NamedTuple):
 
     Attributes:
         loss: scalar, to be minimised.
-        statistics: scalars without gradient, mean over the pairs: `positive`, `negative` (the loss's two parts, before
-            they are weighed), `matches` and `unmatchable` (how many of either a pair has).
+        statistics: scalars without gradient, mean over the pairs: `nll` (the loss), `positive`, `negative` (its two
+            parts, before they are weighed), `matches` and `unmatchable` (how many of either a pair has).
     """
 
     loss: Tensor
@@ -60,6 +60,7 @@ def matching_nll(scores: Scores, index0: Tensor, index1: Tensor, balance: float 
     negative = 0.5 * (_mean(F.softplus(matchable0), alone0) + _mean(F.softplus(matchable1), alone1))
     loss = (balance * positive + (1 - balance) * negative).mean()
     statistics = {
+        "nll": loss.detach(),
         "positive": positive.detach().mean(),
         "negative": negative.detach().mean(),
         "matches": matched.sum(1).to(loss.dtype).mean(),

@@ -13,8 +13,13 @@ from torch import Tensor, nn
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
 from slamfeat.train.cache import PairCache
-from slamfeat.train.draw import HELD_OUT_SEED, draw_views, join_views, judged_layers
-from slamfeat.train.losses import matching_nll, matching_quality, settled_losses
+from slamfeat.train.draw import HELD_OUT_SEED, draw_views, first_of_batch, join_views, judged_layers
+from slamfeat.train.losses import (
+    deep_matching_nll,
+    matching_nll,
+    matching_quality,
+    settled_losses,
+)
 
 Batch = dict[str, Tensor]
 _OF_KEYPOINTS = ("keypoints", "descriptors", "tokens", "mask", "index")
@@ -80,7 +85,8 @@ class MatcherTask:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The pairs behind some sample numbers."""
-        return self._batch(self.cache, indices, seed=0)
+        batch = self._batch(self.cache, indices, seed=0)
+        return {**batch, "number": torch.tensor(first_of_batch(indices))}
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """LightGlue's negative log-likelihood of the last layer and of some layers before it, and of their confidences.
@@ -90,10 +96,10 @@ class MatcherTask:
         images = self._inputs(batch)
         judged = judged_layers(self.config.layers, self.module.config.layers, int(batch["number"]))
         outputs = list(self.module.layer_outputs(*images, judged))
-        losses = [matching_nll(out.scores, batch["index0"], batch["index1"]).loss for out in outputs]
+        told = deep_matching_nll([out.scores for out in outputs], batch["index0"], batch["index1"])
         settled = settled_losses(self.module, outputs, (batch["mask0"], batch["mask1"]))
-        parts = {"nll": losses[-1].detach(), "settled": settled.detach()}
-        return torch.stack(losses).mean() + settled, parts | matching_quality(outputs[-1].scores, batch["index0"])
+        loss, parts = told.loss + settled, {"nll": told.statistics["nll"], "settled": settled.detach()}
+        return loss, parts | matching_quality(outputs[-1].scores, batch["index0"])
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
@@ -130,9 +136,7 @@ class MatcherTask:
     def _batch(self, cache: PairCache, indices: Sequence[int], seed: int) -> Batch:
         values = cache.read([index % cache.count for index in indices])
         pairs = [self._draw(values, place, index, seed) for place, index in enumerate(indices)]
-        batch = {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
-        batch["number"] = torch.tensor(indices[0])
-        return batch
+        return {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
 
     def _draw(self, values: dict[str, Tensor], place: int, index: int, seed: int) -> Batch:
         """Some keypoints of one pair, with labels among them; the same for the same sample number."""

@@ -278,6 +278,8 @@ def test_offset_loss_finds_the_covariance() -> None:
 
 
 def test_wrong_labels_do_not_pull() -> None:
+    half = schedule.mix(torch.tensor(2.0), torch.tensor(10.0), 5000, posed=0.5)
+    assert float(half) == pytest.approx(0.7 * 2 + 0.3 * 10)
     """A normal alone is drawn by an error as strongly as it is large; the mixture lets go, and its cost has an end."""
     cholesky = torch.tensor([[-1.5, -1.5, 0.1]], dtype=torch.float64)
 
