@@ -120,6 +120,8 @@ class MatcherStage:
             raise ConfigError(
                 "matcher.task.warm_scale is for published weights; set it to 1 where matcher.warm is empty"
             )
+        if not self.warm and self.task.teacher_weight:
+            raise ConfigError("matcher.task.teacher_weight: the teacher is the published matcher; set matcher.warm")
 
 
 @dataclass

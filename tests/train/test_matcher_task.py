@@ -9,18 +9,32 @@ import torch
 from matcher_toys import MODEL, made_up_pairs, matcher_task
 from torch import Tensor
 
+from slamfeat.config import load_config
+from slamfeat.errors import ConfigError
 from slamfeat.frontend.heads.matcher import MatcherInput, normalize_positions
 from slamfeat.train.cache import PairCache
 from slamfeat.train.config import LoopConfig
 from slamfeat.train.draw import first_of_batch, judged_layers
 from slamfeat.train.loop import train
-from slamfeat.train.losses import matching_nll, settled_losses
+from slamfeat.train.losses import assignment_divergence, matching_nll, settled_losses
 from slamfeat.train.matcher_task import MatcherTask, MatcherTaskConfig
+from slamfeat.train.recipe import HeadsRecipe
+from slamfeat.train.run_folder import run_weights
+from slamfeat.train.weights import Weights
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> PairCache:
     return made_up_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def knowing(cache: PairCache, tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """Weights of a matcher that finds most matches."""
+    task = matcher_task(cache, settings(warm_scale=1.0, layers=-1))
+    train(task, loop(120, lr=1e-2), tmp_path_factory.mktemp("knowing") / "run")
+    assert task.evaluate()["recall"] > 0.7
+    return dict(task.module.state_dict())
 
 
 def settings(**values: float) -> MatcherTaskConfig:
@@ -102,3 +116,47 @@ def test_a_share_of_nothing_freezes_published_weights(cache: PairCache, tmp_path
     moved = {name for name, value in weights(task).items() if not torch.equal(value, before[name])}
     assert "tokens.into_layer.0.weight" in moved
     assert {name.partition(".")[0] for name in moved} == {"tokens", "confidence"}
+
+
+@torch.no_grad()
+def test_a_teacher_costs_how_far_it_is_left_behind(cache: PairCache, knowing: Weights) -> None:
+    """Nothing at the start; then its weight times the distance from the matcher as it was."""
+    plain, taught = (matcher_task(cache, settings(teacher_weight=weight), knowing) for weight in (0.0, 3.0))
+    batch = taught.batch([1, 2])
+    (loss, _), (same, parts) = plain.loss(batch), taught.loss(batch)
+    assert float(parts["forgotten"]) == 0 and float(same) == float(loss)
+    wanted = plain.module(*seen(batch))
+    generator = torch.Generator().manual_seed(1)
+    noisy = {name: value + 0.1 * torch.randn(value.shape, generator=generator) for name, value in knowing.items()}
+    for task in (plain, taught):
+        task.module.load_state_dict(noisy)
+    (loss, _), (more, parts) = plain.loss(batch), taught.loss(batch)
+    far = float(assignment_divergence(plain.module(*seen(batch)), wanted, batch["index0"]))
+    assert far > 1e-3 and float(parts["forgotten"]) == pytest.approx(far, rel=1e-4)
+    assert float(more) == pytest.approx(float(loss) + 3 * far, rel=1e-5)
+
+
+def test_a_teacher_stays_as_it_was_and_is_not_saved(cache: PairCache, knowing: Weights, tmp_path: Path) -> None:
+    """Also in a resumed run, which ends with the weights of one that was not interrupted."""
+    config = settings(teacher_weight=5.0, warm_scale=1.0)
+    whole, halves = (matcher_task(cache, config, knowing) for _ in range(2))
+    teacher = {name: value.clone() for name, value in whole.frozen[0].state_dict().items()}
+    train(whole, loop(6, lr=1e-2), tmp_path / "whole")
+    assert all(torch.equal(teacher[name], value) for name, value in whole.frozen[0].state_dict().items())
+    assert not all(torch.equal(teacher[name], value) for name, value in whole.module.state_dict().items())
+    assert run_weights(tmp_path / "whole").keys() == whole.module.state_dict().keys()
+    asked = iter([False, False, True])
+    train(halves, loop(6, lr=1e-2), tmp_path / "halves", stop=lambda: next(asked))
+    halves = matcher_task(cache, config, knowing)
+    train(halves, loop(6, lr=1e-2), tmp_path / "halves", resume="last")
+    ended = halves.module.state_dict()
+    assert all(torch.equal(value, ended[name]) for name, value in whole.module.state_dict().items())
+
+
+def test_a_teacher_without_knowledge_is_refused() -> None:
+    with pytest.raises(ConfigError, match="teacher_weight"):
+        settings(teacher_weight=-1.0)
+    words = ['matcher.warm=""', "matcher.task.warm_scale=1", "matcher.task.teacher_weight=1"]
+    with pytest.raises(ConfigError, match=r"set matcher\.warm"):
+        load_config(HeadsRecipe, None, words)
+    assert load_config(HeadsRecipe, None, words[2:]).matcher.task.teacher_weight == 1
