@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from slamfeat.backbones.load import parse_device
@@ -100,6 +100,15 @@ class Ranks:
     def _carrier(self) -> torch.device:
         """Where tensors must be to be sent: NCCL sends from CUDA devices, Gloo from memory."""
         return self.device if self.device.type == "cuda" else torch.device("cpu")
+
+
+def share_norms(module: nn.Module, ranks: Ranks) -> None:
+    """Let a module's batch norms go by the whole batch of all processes.
+
+    Only CUDA devices can: elsewhere each process goes by its share, and the first one's running statistics are kept.
+    """
+    if ranks.world > 1 and ranks.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from slamfeat.train.distributed import rank_and_world
 from slamfeat.train.labels import UNMATCHABLE
 
 View = dict[str, Tensor]
@@ -43,6 +44,11 @@ def draw_views(
 def join_views(first: View, second: View) -> View:
     """The fields of both, each name with its image's number."""
     return {f"{name}{image}": value for image, view in enumerate((first, second)) for name, value in view.items()}
+
+
+def first_of_batch(indices: Sequence[int]) -> int:
+    """First sample number of a batch of which this process has the share `indices`, which count up: the same in all."""
+    return indices[0] - rank_and_world()[0] * len(indices)
 
 
 def judged_layers(drawn: int, layers: int, number: int) -> list[int]:

@@ -202,9 +202,7 @@ def _borrowed(recipe: HeadsRecipe, about: HeadsAbout) -> dict[str, nn.Module]:
     others = load_heads(recipe.others)
     taken: dict[str, nn.Module | None] = {"refiner": others.refiner}
     if not {"joint", "matcher"} & set(recipe.stages):
-        taken |= {"matcher": others.matcher, "descriptor": others.descriptor, "saliency": others.saliency}
-        if others.descriptor is not None or others.saliency is not None:
-            taken["fine"] = others.fine
+        taken |= {name: getattr(others, name) for name in ("fine", "matcher", "descriptor", "saliency")}
         _check_borrowed(others.about, about, recipe.joint_layers)
     return {name: part for name, part in taken.items() if part is not None}
 

@@ -15,12 +15,13 @@ from slamfeat.frontend.heads.assignment import Scores
 from slamfeat.frontend.heads.matcher import MatcherInput, normalize_positions
 from slamfeat.frontend.heads.saliency import Judged
 from slamfeat.train.cache import PairCache
-from slamfeat.train.draw import HELD_OUT_SEED, draw_views, join_views, judged_layers
+from slamfeat.train.draw import HELD_OUT_SEED, draw_views, first_of_batch, join_views, judged_layers
 from slamfeat.train.joint_measures import joint_figures
 from slamfeat.train.joint_model import JointHeads
 from slamfeat.train.joint_pose import judge_pose
 from slamfeat.train.losses import (
     PoseLossSchedule,
+    deep_matching_nll,
     descriptor_nll,
     matching_nll,
     matching_quality,
@@ -121,7 +122,8 @@ class JointTask:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The pairs behind some sample numbers."""
-        return self._batch(self.cache, indices, seed=0)
+        batch = self._batch(self.cache, indices, seed=0)
+        return {**batch, "number": torch.tensor(first_of_batch(indices))}
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """(1 - l) matching + l pose, l the share of the pose at this step, for pairs with a pose; matching for others.
@@ -132,10 +134,11 @@ class JointTask:
         seen = self.see(batch)
         judged = judged_layers(self.config.layers, self.module.matcher.config.layers, int(batch["number"]))
         outputs = list(self.module.matcher.layer_outputs(*seen.images, judged))
-        losses, scores = [self._nll(out.scores, batch) for out in outputs], outputs[-1].scores
+        scores = outputs[-1].scores
+        told = deep_matching_nll([out.scores for out in outputs], batch["index0"], batch["index1"])
         settled = settled_losses(self.module.matcher, outputs, (batch["mask0"], batch["mask1"]))
-        parts = {"nll": losses[-1], "settled": settled, **self._side_losses(seen, batch)}
-        matching = torch.stack(losses).mean() + self.config.descriptor_weight * parts["descriptor_nll"]
+        parts = {"nll": told.statistics["nll"], "settled": settled, **self._side_losses(seen, batch)}
+        matching = told.loss + self.config.descriptor_weight * parts["descriptor_nll"]
         matching = matching + self.config.saliency_weight * (parts["saliency"] + parts["apart_px"])
         total = self._with_pose(matching, scores, seen, batch, parts) + settled
         return total, {
@@ -153,7 +156,8 @@ class JointTask:
             seen = self.see(batch)
             scores = self.module.matcher(*seen.images)
             pose = judge_pose(scores, seen.points0, seen.points1, batch, self.config.least_probability)
-            nll, quality = self._nll(scores, batch), matching_quality(scores, batch["index0"])
+            nll = matching_nll(scores, batch["index0"], batch["index1"]).loss
+            quality = matching_quality(scores, batch["index0"])
             rows.append({"nll": nll, **quality, **joint_figures(pose, seen.judged, batch)})
         means = _means(rows)
         return {"score": -means["nll"], **means}
@@ -173,10 +177,6 @@ class JointTask:
         logits, offsets = (part.float().chunk(2) for part in described.judged)
         judged = Judged(logits[0], offsets[0]), Judged(logits[1], offsets[1])
         return Seen((images[0], images[1]), judged, points[0] + offsets[0], points[1] + offsets[1])
-
-    @staticmethod
-    def _nll(scores: Scores, batch: Mapping[str, Tensor]) -> Tensor:
-        return matching_nll(scores, batch["index0"], batch["index1"]).loss
 
     def _side_losses(self, seen: Seen, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         first, second = seen.images
@@ -201,23 +201,23 @@ class JointTask:
         self, matching: Tensor, scores: Scores, seen: Seen, batch: Mapping[str, Tensor], parts: dict[str, Tensor]
     ) -> Tensor:
         """The whole loss; `parts` are told of the pose, 0 where there is none."""
-        share = self.config.pose_schedule.share(int(self.module.steps))
+        schedule, step = self.config.pose_schedule, int(self.module.steps)
         zero = matching.new_zeros(())
         parts |= {"pose": zero, "pose_share": zero}
-        if share == 0:
+        if schedule.share(step) == 0:
             return matching
         judged = judge_pose(scores, seen.points0, seen.points1, batch, self.config.least_probability)
         if judged.loss is None:
             return matching
-        share = share * float(judged.usable.float().mean())
-        parts |= {"pose": judged.loss.loss, "pose_share": zero + share}
-        return (1 - share) * matching + share * judged.loss.loss
+        posed = float(judged.usable.float().mean())
+        parts |= {"pose": judged.loss.loss, "pose_share": zero + schedule.share(step) * posed}
+        return schedule.mix(matching, judged.loss.loss, step, posed)
 
     def _batch(self, cache: PairCache, indices: Sequence[int], seed: int) -> Batch:
         values = cache.read([index % cache.count for index in indices])
         pairs = [self._draw(values, place, index, seed) for place, index in enumerate(indices)]
         batch = {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
-        return {**batch, "posed": values["posed"], "number": torch.tensor(indices[0])}
+        return {**batch, "posed": values["posed"]}
 
     def _draw(self, values: dict[str, Tensor], place: int, index: int, seed: int) -> Batch:
         """Some keypoints of one pair, with labels among them; the same for the same sample number."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.train.checkpoint import Checkpoint
 from slamfeat.train.config import LoopConfig
-from slamfeat.train.distributed import Ranks, joined_ranks
+from slamfeat.train.distributed import Ranks, joined_ranks, share_norms
 from slamfeat.train.loader import load_batches
 from slamfeat.train.log import TrainingLog, training_log
 from slamfeat.train.order import SampleOrder
@@ -126,6 +126,7 @@ def _session(
 ) -> Session:
     for network in (task.module, *task.frozen):
         network.to(ranks.device)
+    share_norms(task.module, ranks)
     weights = kept_weights(task.module, task.frozen)
     if init is not None and start is None:
         copy_weights(read_init(init), weights, str(init))

@@ -3,6 +3,7 @@
 from slamfeat.train.losses_detection import DetectionLoss, offset_distance, repeatability_loss
 from slamfeat.train.losses_matching import (
     MatchingLoss,
+    assignment_divergence,
     deep_matching_nll,
     descriptor_nll,
     matching_nll,
@@ -20,6 +21,7 @@ __all__ = [
     "MatchingLoss",
     "PoseLoss",
     "PoseLossSchedule",
+    "assignment_divergence",
     "deep_matching_nll",
     "descriptor_nll",
     "matching_nll",

@@ -24,8 +24,8 @@ class MatchingLoss(NamedTuple):
 
     Attributes:
         loss: scalar, to be minimised.
-        statistics: scalars without gradient, mean over the pairs: `positive`, `negative` (the loss's two parts, before
-            they are weighed), `matches` and `unmatchable` (how many of either a pair has).
+        statistics: scalars without gradient, mean over the pairs: `nll` (the loss), `positive`, `negative` (its two
+            parts, before they are weighed), `matches` and `unmatchable` (how many of either a pair has).
     """
 
     loss: Tensor
@@ -60,6 +60,7 @@ def matching_nll(scores: Scores, index0: Tensor, index1: Tensor, balance: float 
     negative = 0.5 * (_mean(F.softplus(matchable0), alone0) + _mean(F.softplus(matchable1), alone1))
     loss = (balance * positive + (1 - balance) * negative).mean()
     statistics = {
+        "nll": loss.detach(),
         "positive": positive.detach().mean(),
         "negative": negative.detach().mean(),
         "matches": matched.sum(1).to(loss.dtype).mean(),
@@ -137,6 +138,30 @@ def deep_matching_nll(layers: Sequence[Scores], index0: Tensor, index1: Tensor, 
     return MatchingLoss(torch.stack([one.loss for one in judged]).mean(), judged[-1].statistics)
 
 
+def assignment_divergence(scores: Scores, teacher: Scores, index0: Tensor) -> Tensor:
+    """How far an assignment is from a teacher's where the teacher is right: knowledge that is not to be forgotten.
+
+    As in learning without forgetting (LwF, Li & Hoiem, ECCV 2016, eq. 2, but at temperature 1), for what an assignment
+    is made of: for each true match that the teacher finds, the Kullback-Leibler divergences, from the teacher, of the
+    softmax of its row, of that of its column, and of whether either keypoint has a partner. Mean over a pair's such
+    matches, then over the pairs; a pair without any has 0.
+
+    Args:
+        scores: of B pairs of M and N keypoints.
+        teacher: likewise; without gradient here.
+        index0: (B, M) labels as in `matching_nll`.
+    """
+    student, known = (Scores(*(_single(value) for value in one)) for one in (scores, teacher))
+    with torch.no_grad():
+        found, _ = mutual_matches(known, _LEAST_PROBABILITY)
+    right, partner = (index0 >= 0) & (found == index0), index0.clamp_min(0)
+    of_first = _divergence(student.similarity, known.similarity, 2)
+    of_first = of_first + _divergence(_or_not(student.matchable0), _or_not(known.matchable0), 2)
+    of_second = _divergence(student.similarity, known.similarity, 1)
+    of_second = of_second + _divergence(_or_not(student.matchable1), _or_not(known.matchable1), 2)
+    return _mean(of_first + of_second.gather(1, partner), right).mean()
+
+
 def precision_recall(found0: Tensor, index0: Tensor) -> tuple[Tensor, Tensor]:
     """Share of found matches that are true, among those whose truth is known, and share of true matches found.
 
@@ -165,6 +190,17 @@ def _log_probability(similarity: Tensor, matchable0: Tensor, matchable1: Tensor,
     # Not with `logsumexp`, which would need less memory, but takes twice as long with its derivative.
     rows, columns = (similarity.log_softmax(dim).gather(2, partner[..., None])[..., 0] for dim in (2, 1))
     return rows + columns + F.logsigmoid(matchable0) + F.logsigmoid(matchable1.gather(1, partner))
+
+
+def _divergence(logits: Tensor, teacher: Tensor, dim: int) -> Tensor:
+    """Kullback-Leibler divergence from the teacher's softmax along a dimension, which is summed away."""
+    wanted = teacher.detach().log_softmax(dim)
+    return F.kl_div(logits.log_softmax(dim), wanted, reduction="none", log_target=True).sum(dim)
+
+
+def _or_not(logit: Tensor) -> Tensor:
+    """Logits (..., 2) of something and of its opposite, whose softmax is the logistic function."""
+    return torch.stack([logit, torch.zeros_like(logit)], -1)
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:

@@ -77,9 +77,9 @@ class PoseLossSchedule:
         """The pose's share at a step, counted from 0."""
         return min(max(step - self.start, 0) * self.slope, self.most)
 
-    def mix(self, matching: Tensor, pose: Tensor, step: int) -> Tensor:
-        """The whole loss at a step."""
-        share = self.share(step)
+    def mix(self, matching: Tensor, pose: Tensor, step: int, posed: float = 1.0) -> Tensor:
+        """The whole loss at a step; `posed` is the share of the pairs that have a pose."""
+        share = self.share(step) * posed
         return (1 - share) * matching + share * pose
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.errors import ConfigError
+from slamfeat.frontend.heads.describe import freeze
 from slamfeat.frontend.heads.matcher import AttentionMatcher, MatcherInput, normalize_positions
 from slamfeat.train.cache import PairCache
-from slamfeat.train.draw import HELD_OUT_SEED, draw_views, join_views, judged_layers
-from slamfeat.train.losses import matching_nll, matching_quality, settled_losses
+from slamfeat.train.draw import HELD_OUT_SEED, draw_views, first_of_batch, join_views, judged_layers
+from slamfeat.train.losses import (
+    assignment_divergence,
+    deep_matching_nll,
+    matching_nll,
+    matching_quality,
+    settled_losses,
+)
 
 Batch = dict[str, Tensor]
 _OF_KEYPOINTS = ("keypoints", "descriptors", "tokens", "mask", "index")
@@ -31,6 +39,8 @@ class MatcherTaskConfig:
         layers: how many layers but the last are judged a step, drawn at random (deep supervision); negative for all.
         swap: whether the two images of a pair trade places half of the time.
         held_out: pairs of the held-out cache that are looked at.
+        teacher_weight: of the distance from the published matcher's own assignment on matches that it finds rightly, so
+            that these are not forgotten; 0 for none.
     """
 
     keypoints: int = 512
@@ -38,17 +48,19 @@ class MatcherTaskConfig:
     layers: int = 1
     swap: bool = True
     held_out: int = 128
+    teacher_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.keypoints < 8 or not 0 <= self.warm_scale <= 1 or self.held_out < 1:
             raise ConfigError("matcher task: keypoints >= 8, 0 <= warm_scale <= 1 and held_out >= 1 are needed")
+        if not 0 <= self.teacher_weight < float("inf"):
+            raise ConfigError("matcher task: teacher_weight >= 0 is needed")
 
 
 class MatcherTask:
     """A `slamfeat.train.task.Task` on prepared pairs."""
 
     size: int | None = None
-    frozen: Sequence[nn.Module] = ()
 
     def __init__(
         self, config: MatcherTaskConfig, matcher: AttentionMatcher, cache: PairCache, held_out: PairCache
@@ -57,10 +69,11 @@ class MatcherTask:
 
         Args:
             config: see the class.
-            matcher: trained in place.
+            matcher: trained in place; as it is now it is the teacher too, where there is one.
             cache, held_out: of `MatcherPreparer`.
         """
         self.config, self.module, self.cache, self.held_out = config, matcher, cache, held_out
+        self.frozen: Sequence[nn.Module] = [freeze(copy.deepcopy(matcher))] if config.teacher_weight else []
         for parameter in matcher.parameters():
             parameter.requires_grad_(True)
         if config.warm_scale == 0:
@@ -80,20 +93,26 @@ class MatcherTask:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The pairs behind some sample numbers."""
-        return self._batch(self.cache, indices, seed=0)
+        batch = self._batch(self.cache, indices, seed=0)
+        return {**batch, "number": torch.tensor(first_of_batch(indices))}
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """LightGlue's negative log-likelihood of the last layer and of some layers before it, and of their confidences.
 
-        The latter move the confidences alone.
+        The latter move the confidences alone. A teacher's assignment is held to after the last layer.
         """
         images = self._inputs(batch)
         judged = judged_layers(self.config.layers, self.module.config.layers, int(batch["number"]))
         outputs = list(self.module.layer_outputs(*images, judged))
-        losses = [matching_nll(out.scores, batch["index0"], batch["index1"]).loss for out in outputs]
+        told = deep_matching_nll([out.scores for out in outputs], batch["index0"], batch["index1"])
         settled = settled_losses(self.module, outputs, (batch["mask0"], batch["mask1"]))
-        parts = {"nll": losses[-1].detach(), "settled": settled.detach()}
-        return torch.stack(losses).mean() + settled, parts | matching_quality(outputs[-1].scores, batch["index0"])
+        loss, parts = told.loss + settled, {"nll": told.statistics["nll"], "settled": settled.detach()}
+        for teacher in self.frozen:  # one or none
+            with torch.no_grad():
+                wanted = teacher(*images)
+            forgotten = assignment_divergence(outputs[-1].scores, wanted, batch["index0"])
+            loss, parts = loss + self.config.teacher_weight * forgotten, parts | {"forgotten": forgotten.detach()}
+        return loss, parts | matching_quality(outputs[-1].scores, batch["index0"])
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
@@ -130,9 +149,7 @@ class MatcherTask:
     def _batch(self, cache: PairCache, indices: Sequence[int], seed: int) -> Batch:
         values = cache.read([index % cache.count for index in indices])
         pairs = [self._draw(values, place, index, seed) for place, index in enumerate(indices)]
-        batch = {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
-        batch["number"] = torch.tensor(indices[0])
-        return batch
+        return {name: torch.stack([pair[name] for pair in pairs]) for name in pairs[0]}
 
     def _draw(self, values: dict[str, Tensor], place: int, index: int, seed: int) -> Batch:
         """Some keypoints of one pair, with labels among them; the same for the same sample number."""

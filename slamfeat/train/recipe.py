@@ -121,6 +121,8 @@ class MatcherStage:
             raise ConfigError(
                 "matcher.task.warm_scale is for published weights; set it to 1 where matcher.warm is empty"
             )
+        if not self.warm and self.task.teacher_weight:
+            raise ConfigError("matcher.task.teacher_weight: the teacher is the published matcher; set matcher.warm")
 
 
 @dataclass
@@ -155,10 +157,11 @@ class HeadsRecipe:
         cell: pixels of the image that one patch covers.
         fine: fine branch: "xfeat", "aliked" or "sift" (which has no weights), frozen; "finer" where stage "joint"
             trains it.
-        fine_weights: name of its published weights; empty where it has none.
+        fine_weights: name of its published weights; empty where it has none, or where `others` gives the fine branch.
         stages: which heads are made, in this order: either "matcher", on a fine branch that is frozen, or "joint", all
             of them from nothing; then "refiner".
-        others: heads (name or file) whose matcher or refiner is taken where no stage makes one; empty for none.
+        others: heads (name or file) whose refiner, or matcher with its fine branch, is taken where no stage makes one;
+            empty for none.
         workers: processes that prepare pairs.
         notes: for the model card, such as the data's licences.
         data, joint, matcher, refiner: see their classes.
@@ -192,7 +195,17 @@ class HeadsRecipe:
         if "joint" in self.stages and "matcher" in self.stages:
             raise ConfigError("stages: joint and matcher both make the matcher; choose one of them")
         if "joint" in self.stages and (self.fine != "finer" or self.fine_weights):
-            raise ConfigError("stage joint trains the fine branch from nothing: set fine=finer fine_weights=")
+            raise ConfigError("stage joint trains the fine branch from nothing: set fine=finer 'fine_weights=\"\"'")
+        self._check_fine()
+
+    def _check_fine(self) -> None:
+        """Raise ConfigError where the fine branch would have the weights it was drawn with."""
+        given = self.others and "matcher" not in self.stages
+        if not (self.fine_weights or self.fine == "sift" or "joint" in self.stages or given):
+            raise ConfigError(
+                f"fine={self.fine}: a fine branch that nobody trained; name its published weights with fine_weights"
+                " (xfeat, aliked-n16), or set fine=sift, or stages=[joint]"
+            )
 
     def settings(self, stage: str) -> StageSettings:
         """Of one of `STAGES`."""

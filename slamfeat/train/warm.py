@@ -16,17 +16,17 @@ def published_fine(fine: str, weights: str) -> FineBranch:
 
     Args:
         fine: of `FINE_BRANCHES`.
-        weights: a name that `slamfeat weights list` shows; empty for a branch that has none.
+        weights: a name that `slamfeat weights list` shows; does not count for a branch that has none.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or none.
         WeightsError: they are not stored, or of another network.
     """
     branch = FINE_BRANCHES[fine]()
-    if weights:
+    learned = {key for key, _ in branch.named_parameters()}  # of the buffers some are constants, which no file has
+    if learned:
         state = {f"net.{key}": value for key, value in load(weights).items()}
         own = branch.state_dict()
-        learned = {key for key, _ in branch.named_parameters()}  # of the buffers some are constants, which no file has
         missing = sorted(key for key in learned if key not in state or own[key].shape != state[key].shape)
         if missing:
             raise WeightsError(f"the weights of {weights} are not those of '{fine}': no fitting {missing[0]}")

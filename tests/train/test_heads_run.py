@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from train_runs import command, environment, kill_once_there, run, same
@@ -17,7 +18,9 @@ from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.heads.bundle import load_heads
 from slamfeat.frontend.heads.matcher import AttentionMatcher
 from slamfeat.train.cache import PairCache
+from slamfeat.train.draw import HELD_OUT_SEED
 from slamfeat.train.heads_run import make_heads
+from slamfeat.train.labels import IGNORE
 from slamfeat.train.matcher_task import MatcherTask
 from slamfeat.train.recipe import HeadsRecipe
 from slamfeat.train.recipe_files import find_recipe
@@ -110,9 +113,27 @@ def test_under_torchrun_by_the_same_command(tmp_path: Path) -> None:
     assert load_heads(tmp_path / "two/heads.safetensors").matcher is not None
 
 
+def nearest_neighbours(task: MatcherTask) -> dict[str, float]:
+    """Precision and recall of mutual nearest descriptors, on the keypoints that a task is judged by."""
+    batch = task._batch(task.held_out, range(task.held_out.count), HELD_OUT_SEED)
+    names = ("descriptors0", "descriptors1", "mask0", "mask1", "index0")
+    right = said = true = 0
+    for first, second, mask0, mask1, index in zip(*(batch[name].numpy() for name in names), strict=True):
+        similarity = np.where(mask0[:, None] & mask1, first @ second.T, -2)
+        best = similarity.argmax(1)
+        mutual = mask0 & (similarity.argmax(0)[best] == np.arange(len(best)))
+        right += int((mutual & (best == index)).sum())
+        said, true = said + int((mutual & (index != IGNORE)).sum()), true + int((index >= 0).sum())
+    return {"precision": right / said, "recall": right / true}
+
+
 @pytest.mark.slow
 def test_the_tiny_recipe_learns_to_match(tmp_path: Path, sample: Path) -> None:
-    """On held-out photographs, matches of the trained head are right at least 0.2 more often than the untrained's."""
+    """On held-out photographs: untrained the matcher is sure of nothing.
+
+    Two minutes are too few to be better than the mutual nearest neighbours of its descriptors: it is at most 0.1 less
+    precise, and finds at least a third of what they find.
+    """
     run(tmp_path, "workers=2")
     heads = load_heads(tmp_path / "heads.safetensors")
     assert heads.matcher is not None
@@ -120,12 +141,14 @@ def test_the_tiny_recipe_learns_to_match(tmp_path: Path, sample: Path) -> None:
     torch.manual_seed(recipe.matcher.loop.seed)
     untrained = AttentionMatcher(heads.matcher.config)
     held_out = PairCache.open(tmp_path / "cache/matcher_held_out")
-    before, after = (
-        MatcherTask(recipe.matcher.task, matcher.eval(), held_out, held_out).evaluate()
-        for matcher in (untrained, heads.matcher)
-    )
-    assert after["precision"] > before["precision"] + 0.2
-    assert after["recall"] > before["recall"] + 0.1
+    tasks = [
+        MatcherTask(recipe.matcher.task, matcher.eval(), held_out, held_out) for matcher in (untrained, heads.matcher)
+    ]
+    before, after = (task.evaluate() for task in tasks)
+    neighbours = nearest_neighbours(tasks[0])
+    assert before["recall"] < 0.01
+    assert after["precision"] > neighbours["precision"] - 0.1 > 0.2
+    assert after["recall"] > neighbours["recall"] / 3 > 0.15
     config = FrontendConfig(num_keypoints=256, layers=[5], heads=str(tmp_path / "heads.safetensors"))
     config.matcher.method, config.refine.method = "attention", "learned"
     config.matcher.min_probability, config.refine.min_confidence = 0.01, 0.0  # two minutes make no sure matches

@@ -30,6 +30,7 @@ from slamfeat.train.recipe_sources import make_source
 from slamfeat.train.room_layouts import make_layout
 from slamfeat.train.room_pairs import RoomPairs
 from slamfeat.train.rows import HeadRows
+from slamfeat.train.warm import published_fine
 
 NAMES = sorted(path.stem for path in recipes_folder().glob("*.yaml"))
 
@@ -58,15 +59,37 @@ def test_an_unknown_recipe_or_key_gets_a_suggestion(tmp_path: Path) -> None:
         ["data.posed=1"],
         ["data.rooms=0", "data.homographies=0"],
         ["stages=[joint]"],
-        ["stages=[joint,matcher]", "fine=finer", "fine_weights="],
+        ["stages=[joint,matcher]", "fine=finer", 'fine_weights=""'],
         ["joint.size=[320]"],
         ["matcher.selector.saliency=learned"],
-        ["matcher.warm="],
+        ['matcher.warm=""'],
     ],
 )
 def test_settings_that_cannot_be_are_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError):
         load_config(HeadsRecipe, None, words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["fine=finer"], ["fine=aliked", "stages=[refiner]"], ["others=light"], ["stages=[matcher]", "others=light"]],
+)
+def test_a_fine_branch_that_nobody_trained_is_refused(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match="a fine branch that nobody trained"):
+        load_config(HeadsRecipe, None, ['fine_weights=""', *words])
+
+
+@pytest.mark.parametrize(
+    "words", [["fine=sift"], ["fine=finer", "stages=[joint]"], ["stages=[refiner]", "others=light"]]
+)
+def test_a_fine_branch_may_come_without_published_weights(words: list[str]) -> None:
+    assert load_config(HeadsRecipe, None, ['fine_weights=""', *words]).fine_weights == ""
+
+
+def test_no_fine_branch_has_the_weights_it_was_drawn_with() -> None:
+    with pytest.raises(ConfigError, match="unknown peer's weights ''"):
+        published_fine("finer", "")
+    assert not list(published_fine("sift", "").parameters())
 
 
 def test_the_splits_share_no_photograph_and_no_draw() -> None:
@@ -111,9 +134,9 @@ def test_what_decides_the_rows_is_said() -> None:
     rows = HeadRows(load_config(HeadsRecipe, find_recipe("cpu_tiny")), "matcher", "train").made()
     other = load_config(HeadsRecipe, find_recipe("cpu_tiny"), ["matcher.loop.steps=70", "matcher.model.dim=32"])
     assert HeadRows(other, "matcher", "train").made() == rows
-    words = ["data.seed=5", "layer=3", "matcher.photometric.strength=0.5", "fine=finer", "data.held_out=0.3"]
-    for word in [*words, "matcher.selector.nms_radius=7"]:
-        changed = load_config(HeadsRecipe, find_recipe("cpu_tiny"), [word])
+    words = ["data.seed=5", "layer=3", "matcher.photometric.strength=0.5", "data.held_out=0.3", "fine_weights=xfeat"]
+    for word in [*words, "fine=xfeat fine_weights=xfeat", "matcher.selector.nms_radius=7"]:
+        changed = load_config(HeadsRecipe, find_recipe("cpu_tiny"), word.split())
         assert HeadRows(changed, "matcher", "train").made() != rows
 
 
@@ -133,7 +156,7 @@ def test_heads_are_borrowed_only_by_those_they_fit(others: str, words: list[str]
         _borrowed(recipe, about)
     fitting = load_config(HeadsRecipe, None, ["stages=[refiner]", "others=light"])
     parts = _borrowed(fitting, HeadsAbout("dinov2-vits14", 5, "xfeat"))
-    assert set(parts) == {"refiner", "matcher"}
+    assert set(parts) == {"fine", "refiner", "matcher"}
 
 
 def test_what_rows_are_made_of_is_known_by_its_content(sample: Path, tmp_path: Path) -> None:

@@ -180,6 +180,23 @@ def test_true_matches_give_the_true_pose(posed: HeadsRecipe, cache: PairCache) -
     assert none.loss is None and not none.usable.any()
 
 
+def test_the_pose_has_its_share_of_the_loss(posed: HeadsRecipe, cache: PairCache) -> None:
+    """Of pairs with a pose; the confidences' cost stays as it is."""
+    settings = JointTaskConfig(keypoints=128, pose_after=100, pose_ramp=1e-3, least_probability=0.0)
+    module = KINDS["joint"].task(posed, cache, cache).module
+    task = JointTask(settings, module, cache, cache)  # type: ignore[arg-type]  # the module is known as a plain one
+    batch = task.batch(range(6))
+    with torch.no_grad():
+        matching, parts = task.loss(batch)
+        assert parts["pose_share"] == 0 and parts["pose"] == 0
+        task.after_step(500)
+        loss, parts = task.loss(batch)
+    share = 0.4 * float(batch["posed"].float().mean())
+    assert float(parts["pose_share"]) == pytest.approx(share) and float(parts["pose"]) > 1
+    wanted = (1 - share) * (matching - parts["settled"]) + share * parts["pose"] + parts["settled"]
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+
+
 def test_a_frontend_sees_what_was_trained_on(photos: list[Path]) -> None:
     """Keypoints and descriptors of a row, by the heads in training's form, are those of a frontend with the heads."""
     config = FrontendConfig(num_keypoints=64, cell=14, layers=[5])

@@ -10,22 +10,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from matcher_toys import made_up_pairs, matcher_task
+from torch import nn
 from training_toys import GradientToy, ToyConfig, loop
 
 from slamfeat.errors import ConfigError
+from slamfeat.frontend.heads.fine import FinerCNN
 from slamfeat.train.checkpoint import load_checkpoint
+from slamfeat.train.distributed import Ranks, share_norms
+from slamfeat.train.draw import judged_layers
 from slamfeat.train.loop import train
+from slamfeat.train.matcher_task import MatcherTaskConfig
 from slamfeat.train.order import SampleOrder
 
 REPO = Path(__file__).parent.parent.parent
-PROGRAM = Path(__file__).parent / "training_toys.py"
+TOY, MATCHER = (Path(__file__).parent / f"{name}_toys.py" for name in ("training", "matcher"))
 
 
-def torchrun(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the toy in two processes with Gloo."""
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(PROGRAM), str(out), "",
-    ]  # fmt: skip
+def torchrun(program: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in two processes with Gloo."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
     return subprocess.run([*command, *words], env=environment, capture_output=True, text=True, check=False, timeout=120)
 
@@ -36,7 +40,7 @@ def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(tmp_path: 
     train(alone, config.loop, tmp_path / "alone", settings=config)
     words = ["loop.steps=5", "loop.batch=8", "loop.accumulate=2", "loop.lr=1e-2", "loop.device=cpu"]
     words += ["loop.log_every=1", "loop.evaluate_every=5", "loop.ema=0.9", "noisy=false", "size=50", "rare=3"]
-    done = torchrun(tmp_path / "two", *words)
+    done = torchrun(TOY, str(tmp_path / "two"), "", *words)
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):
         gradients = torch.load(tmp_path / f"two.grad-{rank}.pt", weights_only=True)
@@ -58,11 +62,39 @@ def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(tmp_path: 
     assert logs[1][0]["count"] == 4 and logs[0][0]["count"] == 8
 
 
+def test_two_processes_teach_the_matcher_what_one_does(tmp_path: Path) -> None:
+    """Also where only some of its layers are judged, which would be others if each process drew them by itself."""
+    cache = made_up_pairs(tmp_path / "pairs")
+    alone = matcher_task(cache, MatcherTaskConfig(keypoints=12, held_out=4))
+    train(alone, loop(steps=3, batch=8, evaluate_every=0), tmp_path / "alone")
+    assert any(judged_layers(1, 5, 8 * step) != judged_layers(1, 5, 8 * step + 4) for step in range(3))
+    words = ["loop.steps=3", "loop.batch=8", "loop.lr=1e-2", "loop.device=cpu", "loop.log_every=1"]
+    done = torchrun(MATCHER, str(cache.folder), str(tmp_path / "two"), *words, "loop.evaluate_every=0")
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        gradients = torch.load(tmp_path / f"two.grad-{rank}.pt", weights_only=True)
+        torch.testing.assert_close(gradients, alone.gradients, atol=1e-6, rtol=1e-4)
+    kept = [load_checkpoint(tmp_path / name / "checkpoints", 3).weights for name in ("alone", "two")]
+    torch.testing.assert_close(kept[1], kept[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("device", "world"), [("cuda", 2), ("cuda", 1), ("cpu", 2)])
+def test_batch_norms_are_shared_where_they_can_be(device: str, world: int) -> None:
+    """Nothing else changes: the optimizer's parameters and the names in a checkpoint are the same."""
+    branch = FinerCNN(8)
+    before, names = [id(parameter) for parameter in branch.parameters()], list(branch.state_dict())
+    share_norms(branch, Ranks(0, world, torch.device(device)))
+    norms = [module for module in branch.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    shared = [isinstance(norm, nn.SyncBatchNorm) for norm in norms]
+    assert shared == [device == "cuda" and world > 1] * len(norms) and norms
+    assert before == [id(parameter) for parameter in branch.parameters()] and names == list(branch.state_dict())
+
+
 @pytest.mark.parametrize("words", [[], ["loop.shard=true"], ["loop.accumulate=2", "loop.batch=4", "loop.shard=true"]])
 def test_what_one_process_cannot_learn_from_stops_both(words: list[str], tmp_path: Path) -> None:
     """Sample 14 is in the second process's share of the second step; nobody waits for the other in a backward pass."""
     given = ["loop.steps=9", "loop.device=cpu", "loop.evaluate_every=0", "poisoned=14", *words]
-    done = torchrun(tmp_path / "two", *given)
+    done = torchrun(TOY, str(tmp_path / "two"), "", *given)
     assert done.returncode != 0
     assert done.stderr.count("TrainingError: step 2: the loss is not finite") == 2
     kept = torch.load(tmp_path / "two" / "nonfinite" / "step-00000002.pt", weights_only=True)

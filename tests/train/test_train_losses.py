@@ -16,6 +16,7 @@ from slamfeat.frontend.heads.assignment import NEVER, Scores, mutual_matches
 from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher, MatcherInput
 from slamfeat.train.losses import (
     PoseLossSchedule,
+    assignment_divergence,
     deep_matching_nll,
     matching_nll,
     offset_log_density,
@@ -122,6 +123,45 @@ def test_deep_supervision_is_the_mean_over_layers() -> None:
     deep = deep_matching_nll(layers, INDEX0, INDEX1)
     assert float(deep.loss) == pytest.approx(sum(float(one.loss) for one in each) / 3)
     assert deep.statistics["positive"] == each[-1].statistics["positive"]
+    assert deep.statistics["nll"] == each[-1].loss
+
+
+def kullback_leibler(wanted: np.ndarray, given: np.ndarray) -> float:
+    """Of two lists of probabilities."""
+    return float(np.sum(wanted * np.log(wanted / given)))
+
+
+def test_forgotten_matches_by_hand() -> None:
+    """Of two true matches the teacher finds one; of the second pair's nothing."""
+    scores, teacher = some_scores(6, 5, seed=1, batch=2), some_scores(6, 5, seed=2, batch=2)
+    for i, j in ((0, 2), (3, 4)):  # sure of both, of which the second is wrong
+        teacher.similarity[0, i, j] = 9.0
+        teacher.matchable0[0, i], teacher.matchable1[0, j] = 4.0, 5.0
+    index0 = torch.tensor([[2, 1, -1, 0, -1, -2], [-1] * 6])
+    found, _ = mutual_matches(teacher, 0.1)
+    assert found[0, 0] == 2 and found[0, 1] != 1 and found[0, 3] == 4
+    parts = []
+    for S, z0, z1 in ([x[0].numpy() for x in one] for one in (teacher, scores)):
+        soft, columns = np.exp(S[0]), np.exp(S[:, 2])
+        sure = [1 / (1 + np.exp(-z)) for z in (z0[0], z1[2])]
+        parts.append([soft / soft.sum(), columns / columns.sum(), *(np.array([p, 1 - p]) for p in sure)])
+    wanted = sum(kullback_leibler(t, s) for t, s in zip(*parts, strict=True)) / 2
+    assert float(assignment_divergence(scores, teacher, index0)) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_a_pupil_that_is_its_teacher_has_forgotten_nothing() -> None:
+    teacher = some_scores(6, 5, batch=2)
+    found, _ = mutual_matches(teacher, 0.1)
+    assert (found >= 0).any()
+    inputs = [x.clone().requires_grad_() for x in teacher]
+    loss = assignment_divergence(Scores(*inputs), teacher, found)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-12)
+    assert all(x.grad is not None and x.grad.abs().max() < 1e-12 for x in inputs)
+    assert torch.autograd.gradcheck(
+        lambda *x: assignment_divergence(Scores(*x), teacher, found),
+        [x.requires_grad_() for x in some_scores(6, 5, 3, 2)],
+    )
 
 
 def test_precision_and_recall_by_hand() -> None:
@@ -238,6 +278,8 @@ def test_the_pose_comes_in_slowly() -> None:
     assert schedule.share(1001) == pytest.approx(1.5e-4) and schedule.share(5000) == pytest.approx(0.6)
     assert [schedule.share(step) for step in (7000, 10**7)] == [pytest.approx(0.9), 0.9]
     assert float(schedule.mix(torch.tensor(2.0), torch.tensor(10.0), 5000)) == pytest.approx(0.4 * 2 + 0.6 * 10)
+    half = schedule.mix(torch.tensor(2.0), torch.tensor(10.0), 5000, posed=0.5)
+    assert float(half) == pytest.approx(0.7 * 2 + 0.3 * 10)
     with pytest.raises(ConfigError):
         PoseLossSchedule(start=0, most=1.5)
 

@@ -12,7 +12,7 @@ import torch
 
 from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.frontend import Frontend, FrontendConfig
-from slamfeat.frontend.heads.bundle import Heads, HeadsAbout, load_heads, save_heads
+from slamfeat.frontend.heads.bundle import Heads, HeadsAbout, load_heads, save_heads, shipped_heads
 from slamfeat.frontend.heads.lightglue_weights import load_lightglue
 from slamfeat.frontend.heads.matcher import AttentionConfig
 from slamfeat.frontend.heads.refiner import RefinerConfig
@@ -81,6 +81,13 @@ def test_heads_that_do_not_fit_are_refused(heads: Heads, tmp_path: Path) -> None
         Frontend.from_pretrained("default", config=learned(""), engine="torch")
     with pytest.raises(ConfigError, match="unknown heads 'nonsense'"):
         Frontend.from_pretrained("default", config=learned("nonsense"), engine="torch")
+
+
+def test_shipped_heads_are_small() -> None:
+    """The sizes that were promised: the light matcher 1.5 million parameters, the files 12 and 30 MB."""
+    matcher, files = load_heads("light").matcher, shipped_heads()
+    assert matcher is not None and sum(parameter.numel() for parameter in matcher.parameters()) <= 1.5e6
+    assert files["light"].stat().st_size <= 12e6 and files["full"].stat().st_size <= 30e6
 
 
 def test_damaged_heads_are_refused(heads: Heads, tmp_path: Path) -> None:

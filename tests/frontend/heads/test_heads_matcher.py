@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,14 @@ import torch
 from torch import Tensor
 
 from slamfeat.bench.peer_models import build_lightglue
+from slamfeat.config import load_config
 from slamfeat.errors import WeightsError
 from slamfeat.frontend.heads.lightglue_weights import load_lightglue
 from slamfeat.frontend.heads.matcher import AttentionConfig, AttentionMatcher, MatcherInput, normalize_positions
+from slamfeat.train.cache import PairCache
+from slamfeat.train.recipe import HeadsRecipe
+from slamfeat.train.recipe_files import find_recipe
+from slamfeat.train.stages import KINDS
 
 Published = Callable[[str], Mapping[str, Tensor]]
 SMALL: dict[str, Any] = {"input_dim": 64, "dim": 96, "layers": 6, "heads": 1}
@@ -52,18 +58,15 @@ def padded(image: MatcherInput, empty: int) -> MatcherInput:
     return MatcherInput(positions, descriptors, tokens, pad(image.mask, (0, empty)))
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_with_published_weights_it_is_lightglue(name: str, published: Published) -> None:
-    state = published(name)
-    sizes, theirs = PEERS[name]
+def check_same_as_lightglue(matcher: AttentionMatcher, name: str) -> None:
+    """Against kornia's with the published weights of a name, to 1e-5 of every probability."""
     reference = build_lightglue(
-        name, leftovers=r"extractor\..*", **theirs, depth_confidence=-1, width_confidence=-1, filter_threshold=0.1
-    )
-    matcher = AttentionMatcher(AttentionConfig(**sizes)).eval()
-    load_lightglue(matcher, state)
+        name, leftovers=r"extractor\..*", **PEERS[name][1], depth_confidence=-1, width_confidence=-1,
+        filter_threshold=0.1,
+    )  # fmt: skip
     reference, matcher = reference.double(), matcher.double()  # in single precision both round, differently
-    (points0, values0, _), (points1, values1, _) = scene(150, 170, sizes["input_dim"])
-    image0, image1 = inputs(150, 170, sizes["input_dim"])
+    (points0, values0, _), (points1, values1, _) = scene(150, 170, matcher.config.input_dim)
+    image0, image1 = inputs(150, 170, matcher.config.input_dim)
     with torch.inference_mode():
         wanted = reference(
             {
@@ -74,6 +77,30 @@ def test_with_published_weights_it_is_lightglue(name: str, published: Published)
         found = matcher(image0, image1)
     torch.testing.assert_close(found.log_assignment().exp(), wanted[:, :-1, :-1].exp(), atol=1e-5, rtol=0)
     torch.testing.assert_close(found.matchable0.sigmoid().neg(), wanted[:, :-1, -1].exp() - 1, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_with_published_weights_it_is_lightglue(name: str, published: Published) -> None:
+    matcher = AttentionMatcher(AttentionConfig(**PEERS[name][0])).eval()
+    load_lightglue(matcher, published(name))
+    check_same_as_lightglue(matcher, name)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"), [("cpu_full", "xfeat-lighterglue"), ("cpu_full_aliked", "aliked-lightglue")]
+)
+def test_before_its_first_step_a_recipes_matcher_is_lightglue(
+    recipe: str, name: str, published: Published, tmp_path: Path
+) -> None:
+    """With the tokens in it."""
+    published(name)
+    channels = PEERS[name][0]["input_dim"]
+    fields = {"tokens0": ((1, 384), "float16"), "descriptors0": ((1, channels), "float16")}
+    cache = PairCache.create(tmp_path, 1, fields, {})
+    task = KINDS["matcher"].task(load_config(HeadsRecipe, find_recipe(recipe)), cache, cache)
+    matcher = task.module.eval()
+    assert isinstance(matcher, AttentionMatcher) and matcher.tokens is not None
+    check_same_as_lightglue(matcher, name)
 
 
 def test_empty_slots_change_nothing() -> None:
