@@ -28,7 +28,7 @@ from slamfeat.train.joint_model import JointHeads
 from slamfeat.train.joint_pose import JudgedPose, judge_pose
 from slamfeat.train.joint_task import JointTask, JointTaskConfig
 from slamfeat.train.loop import train
-from slamfeat.train.losses import descriptor_nll, offset_distance
+from slamfeat.train.losses import PoseLoss, descriptor_nll, offset_distance
 from slamfeat.train.pairs import VISIBLE, PairSource
 from slamfeat.train.recipe import HeadsRecipe
 from slamfeat.train.recipe_files import find_recipe
@@ -180,21 +180,24 @@ def test_true_matches_give_the_true_pose(posed: HeadsRecipe, cache: PairCache) -
     assert none.loss is None and not none.usable.any()
 
 
-def test_the_pose_has_its_share_of_the_loss(posed: HeadsRecipe, cache: PairCache) -> None:
-    """Of pairs with a pose; the confidences' cost stays as it is."""
-    settings = JointTaskConfig(keypoints=128, pose_after=100, pose_ramp=1e-3, least_probability=0.0)
+def test_the_pose_has_its_share_of_the_loss(
+    posed: HeadsRecipe, cache: PairCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the pairs with a pose, three of four here; the confidences' cost stays as it is."""
+    told = JudgedPose(torch.tensor([True, False, True, True]), PoseLoss(torch.tensor(70.0), *torch.zeros(2, 3)))
+    monkeypatch.setattr("slamfeat.train.joint_task.judge_pose", lambda *_: told)
     module = KINDS["joint"].task(posed, cache, cache).module
+    settings = JointTaskConfig(keypoints=128, pose_after=100, pose_ramp=1e-3)
     task = JointTask(settings, module, cache, cache)  # type: ignore[arg-type]  # the module is known as a plain one
-    batch = task.batch(range(6))
+    batch = task.batch(range(4))
     with torch.no_grad():
-        matching, parts = task.loss(batch)
+        before, parts = task.loss(batch)
         assert parts["pose_share"] == 0 and parts["pose"] == 0
         task.after_step(500)
-        loss, parts = task.loss(batch)
-    share = 0.4 * float(batch["posed"].float().mean())
-    assert float(parts["pose_share"]) == pytest.approx(share) and float(parts["pose"]) > 1
-    wanted = (1 - share) * (matching - parts["settled"]) + share * parts["pose"] + parts["settled"]
-    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+        after, parts = task.loss(batch)
+    assert float(parts["pose_share"]) == pytest.approx(0.3) and float(parts["pose"]) == 70
+    settled = float(parts["settled"])
+    assert float(after) == pytest.approx(0.7 * (float(before) - settled) + 0.3 * 70 + settled, rel=1e-5)
 
 
 def test_a_frontend_sees_what_was_trained_on(photos: list[Path]) -> None:
