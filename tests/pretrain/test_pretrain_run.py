@@ -199,7 +199,7 @@ def test_several_processes_tell_once(sample: Path, tmp_path: Path) -> None:
     broken = sorted(photos.iterdir())[::4]
     for file in broken:
         file.write_bytes(file.read_bytes()[:100])
-    given = [f"data.images=[{photos}]", "loop.steps=10", "loop.evaluate_every=0", "--json"]
+    given = [f"data.images=[{photos}]", "loop.steps=10", "loop.evaluate_every=10", "probes.images=20", "--json"]
     done = run("pretrain", out, *given, processes=2)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)["skipped"]
