@@ -36,6 +36,7 @@ def distill_command(
     from slamfeat.config import load_config
     from slamfeat.pretrain.distill_recipe import DistillRecipe
     from slamfeat.pretrain.distill_run import distill
+    from slamfeat.train.distributed import rank_and_world
     from slamfeat.train.recipe_files import find_recipe
 
     path = find_recipe(recipe, "distill")
@@ -44,10 +45,12 @@ def distill_command(
     command = shlex.join(["slamfeat", "distill", recipe, *(overrides or ()), "--out", str(out)])
     with finishing_first() as asked:
         result = distill(settings, out, command=command, say=say, stop=asked)
-    if as_json:
+    first = rank_and_world()[0] == 0  # all processes have the same to tell
+    if as_json and first:
         made = {name: str(path) for name, path in result.backbones.items()}
         end = result.training
         tell(json.dumps({"backbones": made, "step": end.step, "score": end.best_score, "skipped": result.skipped}))
     if not result.backbones:
-        say(f"interrupted; the same command goes on: {command}", "yellow")
+        if first:
+            say(f"interrupted; the same command goes on: {command}", "yellow")
         raise typer.Exit(130)

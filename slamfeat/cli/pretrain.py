@@ -37,6 +37,7 @@ def pretrain_command(
     from slamfeat.config import load_config
     from slamfeat.pretrain.recipe import PretrainRecipe
     from slamfeat.pretrain.run import pretrain
+    from slamfeat.train.distributed import rank_and_world
     from slamfeat.train.recipe_files import find_recipe
 
     path = find_recipe(recipe, "pretrain")
@@ -45,10 +46,12 @@ def pretrain_command(
     command = shlex.join(["slamfeat", "pretrain", recipe, *(overrides or ()), "--out", str(out)])
     with finishing_first() as asked:
         result = pretrain(settings, out, command=command, say=say, stop=asked)
-    if as_json:
+    first = rank_and_world()[0] == 0  # all processes have the same to tell
+    if as_json and first:
         made = None if result.backbone is None else str(result.backbone)
         end = result.training
         tell(json.dumps({"backbone": made, "step": end.step, "score": end.best_score, "skipped": result.skipped}))
     if result.backbone is None:
-        say(f"interrupted; the same command goes on: {command}", "yellow")
+        if first:
+            say(f"interrupted; the same command goes on: {command}", "yellow")
         raise typer.Exit(130)

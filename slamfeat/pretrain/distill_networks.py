@@ -130,12 +130,14 @@ class StudentOutputs(NamedTuple):
         patches, classes: (B_0, N, Ct) and (B_0, Ct) the teacher's scaled tokens of global crops, a taught layer each.
         cls_logits: (B, K) scores of all crops' class tokens, the global ones first; None where there is no such loss.
         patch_logits: (B_0 * N, K) scores of the global crops' patches, or None.
+        cls: (B_0, C) the student's own class tokens of the global crops.
     """
 
     patches: list[Tensor]
     classes: list[Tensor]
     cls_logits: Tensor | None
     patch_logits: Tensor | None
+    cls: Tensor
 
 
 class Student(nn.Module):
@@ -173,7 +175,7 @@ class Student(nn.Module):
         classes = [mapped(one[0].cls) for mapped, one in zip(self.cls_maps, taught, strict=True)]
         cls_logits = None if self.cls_head is None else self.cls_head(torch.cat([one.cls for one in last]))
         patch_logits = None if self.patch_head is None else self.patch_head(last[0].patch.flatten(0, 1))
-        return StudentOutputs(patches, classes, cls_logits, patch_logits)
+        return StudentOutputs(patches, classes, cls_logits, patch_logits, last[0].cls)
 
     @property
     def heads(self) -> list[ProjectionHead]:

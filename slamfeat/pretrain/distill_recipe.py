@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from slamfeat.errors import ConfigError
 from slamfeat.pretrain.crops import CropConfig
 from slamfeat.pretrain.head import HeadConfig
+from slamfeat.pretrain.losses import check_groups
 from slamfeat.pretrain.probes import ProbeConfig
 from slamfeat.pretrain.recipe import ImagesConfig, ModelConfig, RatesConfig
 from slamfeat.train.config import LoopConfig
+from slamfeat.train.order import check_shared
 
 
 @dataclass
@@ -48,6 +50,7 @@ class PrototypeConfig:
 
     Attributes:
         dino, ibot: weights; 0 leaves a part out.
+        koleo: weight of KoLeo's loss on the student's class tokens of the global crops; 0 leaves it out.
         count: prototypes of class tokens, and as many of patches.
         images: crops whose tokens are clustered.
         teacher_temperature, temperature: of the two softmaxes.
@@ -56,6 +59,7 @@ class PrototypeConfig:
 
     dino: float = 0.0
     ibot: float = 0.0
+    koleo: float = 0.0
     count: int = 1024
     images: int = 2048
     teacher_temperature: float = 0.05
@@ -63,7 +67,7 @@ class PrototypeConfig:
     head: HeadConfig = field(default_factory=HeadConfig)
 
     def __post_init__(self) -> None:
-        if min(self.dino, self.ibot) < 0 or min(self.teacher_temperature, self.temperature) <= 0:
+        if min(self.dino, self.ibot, self.koleo) < 0 or min(self.teacher_temperature, self.temperature) <= 0:
             raise ConfigError("prototypes: weights must not be negative, and temperatures above 0")
         if self.count < 2 or self.images < 2:
             raise ConfigError("prototypes: count and images of at least 2 are needed")
@@ -124,6 +128,12 @@ class DistillRecipe:
             raise ConfigError(
                 "imitate: dense.layers must pair every student's last block, -1, with one of the teacher's"
             )
+
+    def check_shared(self, world: int) -> None:
+        """Raise ConfigError unless so many processes can share a batch, with neighbours in each one's part."""
+        check_shared(self.loop, world)
+        if self.prototypes.koleo:
+            check_groups(self.loop.batch // world)
 
     def imitating_pair(self, depth: int) -> int | None:
         """Which of `dense.layers` is that of the last block of a student of this depth, if any is."""

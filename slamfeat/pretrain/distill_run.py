@@ -5,6 +5,7 @@ OUT/
   run/               the loop's run, see `slamfeat.train.run_folder`
   NAME.safetensors   each student's averaged weights, when the run has ended; `load_backbone` takes them
   tokens.png         what teacher and students see in some held-out images
+  skipped.json       as `slamfeat.pretrain.run` writes it
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 
 import torch
 
-from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
 from slamfeat.errors import ConfigError
@@ -28,11 +28,10 @@ from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
 from slamfeat.pretrain.run import ended, open_data, record, report_skipped
 from slamfeat.pretrain.sources import Joined
-from slamfeat.pretrain.task import take_weights
+from slamfeat.pretrain.task import build_backbone
 from slamfeat.train.checkpoint import checkpoint_steps, load_weights
 from slamfeat.train.distributed import Ranks, joined_ranks
 from slamfeat.train.loop import TrainingResult, train
-from slamfeat.train.order import check_shared
 from slamfeat.train.rng import seed_generators
 from slamfeat.train.run_folder import RunFolder
 from slamfeat.train.weights import copy_weights, kept_weights
@@ -47,7 +46,7 @@ class DistillResult:
     Attributes:
         backbones: name -> file; empty where the session was interrupted before.
         training: of the loop.
-        skipped: damaged images, with what was wrong.
+        skipped: damaged images of all processes and sessions, with what was wrong.
     """
 
     backbones: dict[str, Path]
@@ -63,7 +62,7 @@ def distill(
     out = Path(out)
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
-        check_shared(recipe.loop, ranks.world)
+        recipe.check_shared(ranks.world)
         record(recipe, out, command, ranks)
         if ranks.first:
             names = ", ".join(student.name for student in recipe.students)
@@ -73,14 +72,14 @@ def distill(
             say("measuring the teacher's tokens")
             task.measure(ranks)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
-        report_skipped(images, say)
+        skipped = report_skipped(images, out, ranks, say)
         if not ended(training):
-            return DistillResult({}, training, images.skipped)
+            return DistillResult({}, training, skipped)
         files = _export(recipe, task, training, out, ranks, say)
         seen = {"teacher": task.teacher.backbone} | {name: task.student_backbone(name) for name in files}
         if ranks.first:
             task.probes.look(seen, out / "tokens.png")
-    return DistillResult(files, training, images.skipped)
+    return DistillResult(files, training, skipped)
 
 
 def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_out: list[int]) -> DistillTask:
@@ -102,9 +101,8 @@ def make_task(recipe: DistillRecipe, images: Joined, numbers: list[int], held_ou
 
 
 def _student(recipe: DistillRecipe, config: ModelConfig, place: int, teacher_dim: int) -> Student:
-    backbone = random_backbone(config.architecture(recipe.crops.global_size), config.name, recipe.loop.seed)
-    if recipe.init and place == 0:
-        take_weights(backbone, recipe.init)
+    init = recipe.init if place == 0 else ""
+    backbone = build_backbone(config, recipe.crops.global_size, recipe.loop.seed, init)
     return Student(backbone, teacher_dim, recipe.dense, recipe.prototypes, config.drop_path, config.recompute)
 
 

@@ -25,7 +25,7 @@ from slamfeat.pretrain.distill_losses import centred_loss, dense_loss, likenesse
 from slamfeat.pretrain.distill_networks import Scale, Student, StudentOutputs, Teacher, TokenSample
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.light import apply_light
-from slamfeat.pretrain.losses import dino_loss, ibot_loss
+from slamfeat.pretrain.losses import dino_loss, ibot_loss, koleo_of_views
 from slamfeat.pretrain.network import whole_copy
 from slamfeat.pretrain.order import ImageOrder
 from slamfeat.pretrain.packed import CropTokens, packable, run_packed
@@ -135,11 +135,13 @@ class DistillTask:
         return samples
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbones by depth, heads and maps at the full rate."""
+        """Backbones by depth, heads and maps at the full rate; the prototypes stand still at first."""
         groups: list[dict[str, Any]] = []
         rates = self.recipe.rates
         for name, student in self._students.items():
-            own = parameter_groups(student.backbone, student.heads, rates.layer_decay, rates.patch_embed)
+            own = parameter_groups(
+                student.backbone, student.heads, rates.layer_decay, rates.patch_embed, rates.last_layer_from
+            )
             groups += [{**group, "name": f"{name}.{group['name']}"} for group in own]
             maps = [p for part in (student.patch_maps, student.cls_maps) for p in part.parameters()]
             if maps:
@@ -259,6 +261,8 @@ class DistillTask:
             parts["dino"] = config.dino, self._dino(said.cls_logits, taught[-1])
         if said.patch_logits is not None:
             parts["ibot"] = config.ibot, self._ibot(said.patch_logits, taught[-1])
+        if config.koleo:
+            parts["koleo"] = config.koleo, koleo_of_views(said.cls.chunk(GLOBAL))
         return parts
 
     def _dino(self, logits: Tensor, taught: CropTokens) -> Tensor:

@@ -45,4 +45,6 @@ class GramTeacher(nn.Module):
         ((tokens,),) = run_packed(self.backbone, [images])
         side = images.shape[-1] // self.backbone.patch_size
         grid = tokens.patch.mT.reshape(len(images), -1, side, side)
-        return F.avg_pool2d(grid, self._config.scale).flatten(2).mT.contiguous()
+        side //= self._config.scale
+        # In single precision: not every processor has a bicubic kernel for halves.
+        return F.interpolate(grid.float(), (side, side), mode="bicubic").flatten(2).mT.contiguous()

@@ -15,7 +15,7 @@ from slamfeat.errors import ConfigError
 from slamfeat.pretrain.head import ProjectionHead
 
 LAST_LAYER = "last_layer"
-"""The group of all heads' prototypes, which a task may hold still at first."""
+"""The group of all heads' prototypes, which may stand still at first."""
 
 
 class _Part(NamedTuple):
@@ -27,8 +27,9 @@ class _Part(NamedTuple):
 
 
 def parameter_groups(
-    backbone: Backbone, heads: Iterable[ProjectionHead], layer_decay: float = 1.0, patch_embed_scale: float = 0.2
-) -> list[dict[str, Any]]:
+    backbone: Backbone, heads: Iterable[ProjectionHead], layer_decay: float = 1.0, patch_embed_scale: float = 0.2,
+    last_layer_from: int = 0,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Groups as `slamfeat.train.task.Task.parameter_groups` gives them, always in the same order.
 
     Block i of n learns at `layer_decay` to the power n - i, tokens and embeddings at that to the power n + 1, the final
@@ -41,6 +42,7 @@ def parameter_groups(
         heads: the student's; the same one twice counts once.
         layer_decay: above 0, at most 1.
         patch_embed_scale: of the patch embedding, on top of its decay; above 0.
+        last_layer_from: step before which the prototypes stand still.
 
     Raises:
         ConfigError: values out of range.
@@ -53,6 +55,8 @@ def parameter_groups(
         if part.parameter.requires_grad and id(part.parameter) not in seen:
             seen.add(id(part.parameter))
             _add(groups, part)
+    if LAST_LAYER in groups:
+        groups[LAST_LAYER]["from_step"] = last_layer_from
     return list(groups.values())
 
 

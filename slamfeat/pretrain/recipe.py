@@ -11,10 +11,11 @@ from slamfeat.backbones.vit import PositionMode
 from slamfeat.errors import ConfigError
 from slamfeat.pretrain.crops import CropConfig
 from slamfeat.pretrain.head import HeadConfig
-from slamfeat.pretrain.losses import Negatives
+from slamfeat.pretrain.losses import Negatives, check_groups
 from slamfeat.pretrain.masking import MaskConfig
 from slamfeat.pretrain.probes import ProbeConfig
 from slamfeat.train.config import LoopConfig
+from slamfeat.train.order import check_shared
 
 CENTRINGS = ("sinkhorn", "centring")
 
@@ -142,7 +143,7 @@ class ObjectiveConfig:
     Attributes:
         dino, ibot, koleo, gram: weights; 0 leaves a part out.
         temperature: of the student's softmax.
-        koleo_group: images that have their neighbours among themselves; 0 for a process's whole batch.
+        koleo_group: images that have their neighbours among themselves; 0 for all of a process's micro-batch.
         separate_heads: whether patches have a head of their own.
     """
 
@@ -169,7 +170,8 @@ class GramConfig:
         from_step: from which it counts; the teacher as it is then becomes the Gram teacher.
         refresh: steps after which the Gram teacher is renewed; 0 for never.
         most: renewals, at most.
-        scale: how many times larger the Gram teacher sees the global crops; its patches are averaged back.
+        scale: how many times larger the Gram teacher sees the global crops; its patches are brought to the student's
+            grid bicubically, without antialiasing, as by DINOv3's recipes.
         negatives: see `slamfeat.pretrain.losses.gram_loss`.
     """
 
@@ -240,10 +242,15 @@ class PretrainRecipe:
 
     def __post_init__(self) -> None:
         self.crops.check_patch(self.architecture.patch_size)
-        if self.objective.koleo and self.loop.batch < 2:
-            raise ConfigError("objective: KoLeo needs a batch of two images or more; raise loop.batch, or koleo=0")
+        self.check_shared(1)
         if self.init and self.start:
             raise ConfigError("init gives a backbone and start a whole pretraining to begin with; choose one of them")
+
+    def check_shared(self, world: int) -> None:
+        """Raise ConfigError unless so many processes can share a batch, with neighbours in each one's part."""
+        check_shared(self.loop, world)
+        if self.objective.koleo:
+            check_groups(self.loop.batch // world, self.objective.koleo_group)
 
     @property
     def architecture(self) -> Architecture:

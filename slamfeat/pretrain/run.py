@@ -5,12 +5,15 @@ OUT/
   run/                  the loop's run, see `slamfeat.train.run_folder`
   backbone.safetensors  the teacher's, when the run has ended; `load_backbone` takes it
   tokens.png            what it sees in some held-out images, and what it saw before the first step
+  skipped.json          damaged images of all processes and sessions, with what was wrong; absent where there are none
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from slamfeat.train.rng import seed_generators
 from slamfeat.train.run_folder import RunFolder, check_settings
 
 Say = Callable[[str], None]
+SKIPPED = "skipped.json"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class PretrainResult:
     Attributes:
         backbone: the file; None where the session was interrupted before.
         training: of the loop.
-        skipped: damaged images, with what was wrong.
+        skipped: damaged images of all processes and sessions, with what was wrong.
     """
 
     backbone: Path | None
@@ -71,22 +75,23 @@ def pretrain(
     out = Path(out)
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
+        recipe.check_shared(ranks.world)
         record(recipe, out, command, ranks)
         if ranks.first:
             say(f"pretraining {recipe.model.name} on {len(numbers)} images, judged on {len(held_out)} others")
         begun = bool(checkpoint_steps(RunFolder(out / "run").checkpoints))
         task = make_task(recipe, images, numbers, held_out, begun=begun, say=say if ranks.first else lambda line: None)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
-        report_skipped(images, say)
+        skipped = report_skipped(images, out, ranks, say)
         if not ended(training):
-            return PretrainResult(None, training, images.skipped)
+            return PretrainResult(None, training, skipped)
         file, backbone = out / "backbone.safetensors", task.teacher_backbone()
         if ranks.first:
             _export(recipe, backbone, training, file)
             _picture(recipe, task.probes, backbone, out / "tokens.png")
             say(f"written to {file}; {out / 'tokens.png'} shows what it sees")
         ranks.meet()
-    return PretrainResult(file, training, images.skipped)
+    return PretrainResult(file, training, skipped)
 
 
 def make_task(
@@ -122,6 +127,8 @@ def open_data(config: ImagesConfig) -> tuple[Joined, list[int], list[int]]:
 def record(recipe: Any, out: Path, command: str, ranks: Ranks) -> None:
     """Write down the recipe and the command, unless the run in `out` was begun with another recipe.
 
+    What an earlier run skipped is forgotten where this one is new.
+
     Raises:
         ConfigError: it was; what is written there stays.
         OutputError: the folder cannot be written.
@@ -131,6 +138,8 @@ def record(recipe: Any, out: Path, command: str, ranks: Ranks) -> None:
         check_settings(begun, recipe)
     if ranks.first:
         write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
+        if not begun.is_file():
+            (out / SKIPPED).unlink(missing_ok=True)
 
 
 def ended(training: TrainingResult) -> bool:
@@ -138,12 +147,24 @@ def ended(training: TrainingResult) -> bool:
     return training.reason in ("steps", "patience")
 
 
-def report_skipped(images: Joined, say: Say) -> None:
-    """Tell which images could not be read."""
-    for name, reason in list(images.skipped.items())[:5]:
-        say(f"skipped {name}: {reason}")
-    if len(images.skipped) > 5:
-        say(f"skipped {len(images.skipped)} images in all")
+def report_skipped(images: Joined, out: Path, ranks: Ranks, say: Say) -> dict[str, str]:
+    """Tell, write down and return which images could not be read in any process and session.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    skipped: dict[str, str] = {}
+    with suppress(OSError, ValueError):  # it says nothing that a run needs
+        skipped = dict(json.loads((out / SKIPPED).read_text(encoding="utf-8")))
+    for of_process in ranks.gather(images.skipped):
+        skipped |= of_process
+    if ranks.first and skipped:
+        write_text(out / SKIPPED, json.dumps(skipped, indent=1) + "\n")
+        for name, reason in list(skipped.items())[:5]:
+            say(f"skipped {name}: {reason}")
+        if len(skipped) > 5:
+            say(f"skipped {len(skipped)} images in all; {out / SKIPPED} names them")
+    return skipped
 
 
 def _picture(recipe: PretrainRecipe, probes: Probes, backbone: Backbone, file: Path) -> None:

@@ -20,17 +20,18 @@ from slamfeat.pretrain.crops import GLOBAL, make_crops
 from slamfeat.pretrain.gram import GramTeacher
 from slamfeat.pretrain.head import ProjectionHead
 from slamfeat.pretrain.light import apply_light
-from slamfeat.pretrain.losses import dino_loss, ibot_loss, koleo_loss
+from slamfeat.pretrain.losses import dino_loss, ibot_loss, koleo_of_views
 from slamfeat.pretrain.masking import MaskConfig, mask_by_number
 from slamfeat.pretrain.network import Network, Outputs, follow, make_teacher, whole_copy
 from slamfeat.pretrain.order import ImageOrder
-from slamfeat.pretrain.parameter_groups import LAST_LAYER, parameter_groups
+from slamfeat.pretrain.parameter_groups import parameter_groups
 from slamfeat.pretrain.probes import Probes
-from slamfeat.pretrain.recipe import PretrainRecipe, TeacherConfig
+from slamfeat.pretrain.recipe import ModelConfig, PretrainRecipe, TeacherConfig
 from slamfeat.pretrain.schedules import ramp, warmup_cosine
 from slamfeat.pretrain.sources import Joined
 from slamfeat.train.checkpoint import checkpoint_steps, load_weights
 from slamfeat.train.run_folder import RunFolder
+from slamfeat.train.schedule import Schedule
 from slamfeat.train.task import Batch
 from slamfeat.train.weights import copy_weights, kept_weights
 
@@ -98,15 +99,25 @@ def build_student(recipe: PretrainRecipe) -> Network:
     Raises:
         ConfigError, WeightsError: see `take_weights`.
     """
-    backbone = random_backbone(recipe.architecture, recipe.model.name, recipe.loop.seed)
-    if isinstance(backbone, RopeVisionTransformer):
-        backbone.jitter = recipe.model.rope_jitter
-    if recipe.init:
-        take_weights(backbone, recipe.init)
+    backbone = build_backbone(recipe.model, recipe.crops.global_size, recipe.loop.seed, recipe.init)
     dim = recipe.architecture.embed_dim
     dino = ProjectionHead(dim, recipe.dino_head)
     ibot = ProjectionHead(dim, recipe.ibot_head) if recipe.objective.separate_heads else None
     return Network(backbone, dino, ibot, recipe.model.drop_path, recipe.model.recompute)
+
+
+def build_backbone(model: ModelConfig, global_size: int, seed: int, init: str = "") -> Backbone:
+    """A backbone to train, with weights from a seed or, where `init` is given, of `take_weights`.
+
+    Raises:
+        ConfigError, WeightsError: see `take_weights`.
+    """
+    backbone = random_backbone(model.architecture(global_size), model.name, seed)
+    if isinstance(backbone, RopeVisionTransformer):
+        backbone.jitter = model.rope_jitter
+    if init:
+        take_weights(backbone, init)
+    return backbone
 
 
 def take_weights(backbone: Backbone, init: str) -> None:
@@ -169,11 +180,16 @@ class PretrainTask:
         """The student's, by depth; the prototypes stand still at first."""
         student, rates = self.module.student, self.recipe.rates
         heads = [head for head in (student.dino_head, student.ibot_head) if isinstance(head, ProjectionHead)]
-        groups = parameter_groups(student.backbone, heads, rates.layer_decay, rates.patch_embed)
-        for group in groups:
-            if group["name"].startswith(LAST_LAYER):
-                group["from_step"] = rates.last_layer_from
-        return groups
+        return parameter_groups(student.backbone, heads, rates.layer_decay, rates.patch_embed, rates.last_layer_from)
+
+    def schedule(self) -> Schedule:
+        """DINOv2's curves, not the heads': see `slamfeat.pretrain.schedules`."""
+        loop = self.recipe.loop
+        last = loop.weight_decay if loop.final_weight_decay is None else loop.final_weight_decay
+        return Schedule(
+            warmup_cosine(loop.lr, loop.final_lr, loop.steps, loop.warmup),
+            warmup_cosine(loop.weight_decay, last, loop.steps),
+        )
 
     def shard_units(self) -> list[nn.Module]:
         """Each block, then each network."""
@@ -251,8 +267,7 @@ class PretrainTask:
         if ibot_targets is not None:
             parts["ibot"] = ibot_loss(said.masked_logits, ibot_targets, masks, weights.temperature)
         if weights.koleo:
-            spread = [koleo_loss(view, weights.koleo_group) for view in said.cls[:seen].chunk(GLOBAL)]
-            parts["koleo"] = torch.stack(spread).sum()
+            parts["koleo"] = koleo_of_views(said.cls[:seen].chunk(GLOBAL), weights.koleo_group)
         return parts
 
     def _sum(self, parts: dict[str, Tensor]) -> tuple[Tensor, Mapping[str, Tensor | float]]:

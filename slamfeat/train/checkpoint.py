@@ -46,7 +46,7 @@ class Facts:
         best_step, best_score: the best evaluation so far; 0 and None before the first.
         stale: evaluations since the best.
         seconds: wall time of the run, over all its sessions.
-        world: processes; size: samples of the training data. A resumed run must have the same.
+        world: processes; size: samples of the training data.
     """
 
     step: int

@@ -23,7 +23,8 @@ class LoopConfig:
         weight_decay, final_weight_decay: at the beginning and at the end; the second None for no change.
         beta1, beta2: of AdamW.
         clip: largest norm of the gradient; 0 for any.
-        ema: decay of the average of the weights that is evaluated and exported; 0 for none.
+        ema, final_ema: decay of the average of the weights that is evaluated and exported, at the beginning and at the
+            end, half a cosine between; the first 0 for no average, the second None for no change.
         precision: of the loss: "fp32", or "bf16" by autocast. Weights are float32.
         shard: share parameters and optimizer state out among torchrun's processes (FSDP2), for models that one device
             cannot hold; else each has all, and gradients are averaged.
@@ -56,6 +57,7 @@ class LoopConfig:
     beta2: float = 0.999
     clip: float = 1.0
     ema: float = 0.0
+    final_ema: float | None = None
     precision: str = "fp32"
     shard: bool = False
     device: str = "auto"
@@ -92,6 +94,10 @@ class LoopConfig:
         for name in ("beta1", "beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if self.final_ema is not None and not 0 < self.ema <= self.final_ema <= 1:
+            raise ConfigError(
+                f"final_ema must lie between an ema above 0 and 1, got {self.final_ema} for ema={self.ema}"
+            )
         if self.precision not in ("fp32", "bf16"):
             raise ConfigError(f"unknown precision '{self.precision}'; use one of fp32, bf16")
         if self.patience and not self.evaluate_every:

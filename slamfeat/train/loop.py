@@ -61,7 +61,7 @@ def train(
     """Train a task in this process, or this process's share under torchrun. Seeds the global generators.
 
     In single precision on the CPU, a run that was killed and resumed ends with the weights it would have had, bit for
-    bit, given as many threads. The module is left with the last weights; `run_weights` gives the best.
+    bit, given as many threads and processes. The module is left with the last weights; `run_weights` gives the best.
 
     Args:
         task: what is trained; its module and frozen networks are moved to the device.
@@ -143,7 +143,9 @@ def _session(
 def _opening(start: Checkpoint | None, init: str | Path | None, ranks: Ranks) -> str:
     where = f"on {ranks.world} x {ranks.device}"
     if start is not None:
-        return f"resumed after step {start.facts.step}, {where}"
+        others = start.facts.world != ranks.world
+        seeded = f"; begun on {start.facts.world}, generators are seeded anew" if others else ""
+        return f"resumed after step {start.facts.step}, {where}{seeded}"
     return f"begun, {where}" + (f", with the weights of {init}" if init is not None else "")
 
 

@@ -20,6 +20,11 @@ def seed_generators(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_of(*numbers: int) -> int:
+    """A seed made of several numbers: that of others is another one."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
 def generator_states() -> RngState:
     """States of the generators that `seed_generators` seeds; of the current CUDA device, if any, alone."""
     version, words, gauss = random.getstate()

@@ -24,6 +24,11 @@ def cosine(first: float, last: float, steps: int, warmup: int = 0) -> Curve:
     return np.concatenate([rise, last + (first - last) * 0.5 * (1 + np.cos(np.pi * along))])
 
 
+def ema_decay(config: LoopConfig) -> Curve:
+    """(steps,) the decay of the weights' average, entry i after step i is made."""
+    return cosine(config.ema, config.ema if config.final_ema is None else config.final_ema, config.steps)
+
+
 @dataclass(frozen=True)
 class Schedule:
     """What the optimizer is set to.

@@ -24,9 +24,10 @@ from slamfeat.train.distributed import Ranks
 from slamfeat.train.loader import Loaded
 from slamfeat.train.log import TrainingLog
 from slamfeat.train.meter import Meter
-from slamfeat.train.rng import generator_states, generators_untouched, restore_generators
+from slamfeat.train.rng import generator_states, generators_untouched, restore_generators, seed_generators, seed_of
 from slamfeat.train.run_folder import RunFolder
-from slamfeat.train.sharding import joined_part, own_part, whole
+from slamfeat.train.schedule import ema_decay
+from slamfeat.train.sharding import gathered, joined_part, own_part
 from slamfeat.train.stepper import NonFiniteStep, Stepper
 from slamfeat.train.task import Task
 from slamfeat.train.weights import WeightAverage, Weights, copy_weights, kept_weights
@@ -43,7 +44,7 @@ class Session:
         """Begin at step 0 with the weights of the module, which is on its device."""
         self._task, self._config, self._ranks, self._folder = task, config, ranks, folder
         self._stepper = Stepper(task, config, ranks)
-        self._average = WeightAverage(self._weights, config.ema) if config.ema else None
+        self._average = WeightAverage(self._weights, ema_decay(config)) if config.ema else None
         self._meter = Meter(config.accumulate, config.accumulate * config.batch)
         self.step, self.best_step, self.stale, self._saved = 0, 0, 0, 0
         self.best_score: float | None = None
@@ -55,19 +56,20 @@ class Session:
         return self._before + time.perf_counter() - self._started
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
-        """Take up a run exactly where it stood.
+        """Take up a run where it stood: exactly with as many processes as it had, else with new random numbers.
 
         Raises:
-            ConfigError: it had another number of processes or of samples.
+            ConfigError: it had another number of samples, or, where parameters are sharded, of processes.
             WeightsError: it does not fit the task.
         """
         facts, what = checkpoint.facts, f"checkpoint of step {checkpoint.facts.step} in {self._folder.checkpoints}"
-        for name, then, now in (
-            ("processes", facts.world, self._ranks.world),
-            ("samples", facts.size, self._task.size),
-        ):
-            if then != now:
-                raise ConfigError(f"{what}: the run had {then} {name}, not {now}; resume with as many")
+        if facts.size != self._task.size:
+            raise ConfigError(f"{what}: the run had {facts.size} samples, not {self._task.size}; resume with as many")
+        if self._config.shard and facts.world != self._ranks.world:
+            raise ConfigError(
+                f"{what}: the run's optimizer is shared out among {facts.world} processes, not {self._ranks.world};"
+                " resume with as many"
+            )
         copy_weights(checkpoint.weights, self._weights(), what)
         if self._average is not None:
             copy_weights(checkpoint.average or {}, self._average.average, what)
@@ -75,7 +77,10 @@ class Session:
             self._stepper.optimizer.load_state_dict(self._optimizer_of(checkpoint))
         except (KeyError, ValueError, IndexError) as error:
             raise WeightsError(f"{what}: its optimizer does not fit this task ({error})") from error
-        restore_generators(checkpoint.state["generators"][self._ranks.rank])
+        if facts.world == self._ranks.world:
+            restore_generators(checkpoint.state["generators"][self._ranks.rank])
+        else:
+            seed_generators(seed_of(self._config.seed, facts.step, self._ranks.rank))
         self.step = self._saved = facts.step
         self.best_step, self.best_score, self.stale = facts.best_step, facts.best_score, facts.stale
         self._before = facts.seconds
@@ -170,8 +175,8 @@ class Session:
         parts: list[tuple[str, str]] = []
         if self._config.shard:
             parts = self._ranks.gather(save_part(folder, self.step, self._ranks.rank, own_part(optimizer)))
-            weights = {name: whole(value) for name, value in weights.items()}
-            average = None if average is None else {name: whole(value) for name, value in average.items()}
+            weights = gathered(weights, self._ranks.first)
+            average = None if average is None else gathered(average, self._ranks.first)
         else:
             state["optimizer"] = optimizer
         self._saved = self.step

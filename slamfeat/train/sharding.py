@@ -54,6 +54,20 @@ def whole(value: Tensor) -> Tensor:
     return gathered
 
 
+def gathered(values: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """All of each tensor, on the CPU where `keep` is set, elsewhere nothing; all processes must call it alike.
+
+    One at a time, so that no device holds more than one whole tensor of a model that it cannot hold.
+    """
+    kept: dict[str, Tensor] = {}
+    for name, value in values.items():
+        one = whole(value.detach())
+        if keep:
+            kept[name] = one.cpu()
+        del one  # before the next one is gathered
+    return kept
+
+
 def local(value: Tensor) -> Tensor:
     """This process's part of a tensor, sharing its memory; a tensor that is not sharded as it is."""
     part: Tensor = value.to_local() if _is_sharded(value) else value  # type: ignore[attr-defined]  # a DTensor's

@@ -16,7 +16,7 @@ from slamfeat.train.meter import Meter
 from slamfeat.train.rng import generator_states, restore_generators
 from slamfeat.train.schedule import Schedule
 from slamfeat.train.sharding import whole
-from slamfeat.train.task import StepHook, Task
+from slamfeat.train.task import Scheduled, StepHook, Task
 
 
 class NonFiniteStep(Exception):
@@ -43,7 +43,7 @@ class Stepper:
     def __init__(self, task: Task, config: LoopConfig, ranks: Ranks) -> None:
         """Set up the optimizer; the module is on its device already."""
         self._task, self._config, self._ranks = task, config, ranks
-        self._schedule = Schedule.of(config)
+        self._schedule = task.schedule() if isinstance(task, Scheduled) else Schedule.of(config)
         groups = [
             {**group, "lr_scale": group.get("lr_scale", 1.0), "own_weight_decay": group.get("weight_decay")}
             for group in task.parameter_groups()

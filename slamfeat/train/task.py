@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from slamfeat.train.schedule import Schedule
+
 Batch = dict[str, Tensor]
 
 
@@ -50,6 +52,14 @@ class Task(Protocol):
 
         Every process of a run calls it and the figures are averaged, so that it may look at a share of the data.
         """
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A task with curves of its own instead of the loop's."""
+
+    def schedule(self) -> Schedule:
+        """Rate and weight decay of every step."""
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.errors import ConfigError, WeightsError
+from slamfeat.train.schedule import Curve
 from slamfeat.train.sharding import fill
 
 Weights = dict[str, Tensor]
@@ -55,18 +56,23 @@ class WeightAverage:
     """Exponential moving average of trained parameters; the rest of the weights is taken as it stands.
 
     Early on the average is over fewer steps, so that the first weights are forgotten: the decay of step t is the
-    smaller of `decay` and (1 + t) / (10 + t), as in TensorFlow's ExponentialMovingAverage.
+    smaller of `decay`'s and (1 + t) / (10 + t), as in TensorFlow's ExponentialMovingAverage.
     """
 
-    def __init__(self, live: Callable[[], Weights], decay: float) -> None:
-        """Begin with the weights as they are; `live` gives the ones to follow, whose buffers may be other objects."""
+    def __init__(self, live: Callable[[], Weights], decay: Curve) -> None:
+        """Begin with the weights as they are.
+
+        Args:
+            live: gives the ones to follow, whose buffers may be other objects.
+            decay: (steps,), entry t - 1 of step t.
+        """
         self._live, self._decay = live, decay
         self.average: Weights = {name: value.detach().clone() for name, value in live().items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step `step`, counted from 1."""
-        decay = min(self._decay, (1 + step) / (10 + step))
+        decay = min(float(self._decay[step - 1]), (1 + step) / (10 + step))
         for name, value in self._live().items():
             if value.requires_grad and value.is_floating_point():
                 self.average[name].lerp_(value, 1 - decay)

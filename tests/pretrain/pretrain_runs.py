@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from slamfeat.config import load_config
 from slamfeat.pretrain.distill_recipe import DistillRecipe
@@ -39,12 +46,40 @@ def command(verb: str, out: Path, *words: str) -> list[str]:
     return ["-m", "slamfeat.cli.main", verb, "cpu_tiny", *given, *words, "--out", str(out)]
 
 
-def run(verb: str, out: Path, *words: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+def run(
+    verb: str, out: Path, *words: str, processes: int = 1, largest: int = resource.RLIM_INFINITY
+) -> subprocess.CompletedProcess[str]:
+    """Run a verb to its end; no file may grow beyond `largest` bytes, as on a full disk."""
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     given = [*start, *command(verb, out, *words)]
-    return subprocess.run(given, env=environment(), capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        given, env=environment(), capture_output=True, text=True, check=False, timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY)),
+    )  # fmt: skip
+
+
+def kill(verb: str, out: Path, *words: str, step: int) -> None:
+    """Begin a run, or go on with one, and kill it as soon as it has the checkpoint of a step."""
+    process = subprocess.Popen(
+        [sys.executable, *command(verb, out, *words)], env=environment(), stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not (out / "run" / "checkpoints" / f"step-{step:08d}.json").is_file():
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it had ended before"
+
+
+def kept(out: Path, step: int, suffix: str = ".safetensors") -> dict[str, Tensor]:
+    """Weights of a run's checkpoint."""
+    weights: dict[str, Tensor] = load_file(out / "run" / "checkpoints" / f"step-{step:08d}{suffix}")
+    return weights
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """Equal bit for bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def losses(out: Path) -> list[dict[str, Any]]:

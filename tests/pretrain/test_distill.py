@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretrain_runs import command, losses, run, small_distillation
+from pretrain_runs import command, kept, kill, losses, run, same, small_distillation
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
@@ -25,7 +25,6 @@ from slamfeat.pretrain.head import HeadConfig
 from slamfeat.pretrain.packed import CropTokens
 from slamfeat.pretrain.recipe import ModelConfig
 from slamfeat.pretrain.run import open_data
-from slamfeat.train.checkpoint import load_checkpoint
 from slamfeat.train.distributed import Ranks
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -210,14 +209,13 @@ def test_a_student_comes_nearer_and_its_average_is_kept(tmp_path: Path) -> None:
     assert said["step"] == 60 and list(said["backbones"]) == ["tiny14"]
     logged = losses(out)
     assert logged[-1]["patch"] < 0.9 * logged[0]["patch"] and logged[-1]["class"] < logged[0]["class"]
-    kept = load_checkpoint(out / "run" / "checkpoints", 60)
+    weights, average = (kept(out, 60, suffix) for suffix in (".safetensors", ".ema.safetensors"))
     student = sf.load_backbone(said["backbones"]["tiny14"])
-    assert kept.average is not None
     for name, value in student.state_dict().items():
         key = f"students.tiny14.backbone.{name}"
-        assert torch.equal(value, kept.average[key])
+        assert torch.equal(value, average[key])
     assert not torch.equal(
-        kept.average["students.tiny14.backbone.norm.weight"], kept.weights["students.tiny14.backbone.norm.weight"]
+        average["students.tiny14.backbone.norm.weight"], weights["students.tiny14.backbone.norm.weight"]
     )
 
 
@@ -232,12 +230,10 @@ def test_what_is_written_imitates_by_the_averaged_weights(tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     student = sf.load_backbone(str(out / "tiny14.safetensors"))
     assert student.imitates == ("dinov2-vits14", 5) and student.output is not None
-    kept = load_checkpoint(out / "run" / "checkpoints", 6)
-    assert kept.average is not None
-    weight = kept.average["students.tiny14.patch_maps.0.weight"]
-    spread = {**kept.weights, **kept.average}["patch_scales.0.spread"]
-    torch.testing.assert_close(student.output.weight, spread[:, None] * weight)
-    assert not torch.equal(weight, kept.weights["students.tiny14.patch_maps.0.weight"])
+    weights, average = (kept(out, 6, suffix) for suffix in (".safetensors", ".ema.safetensors"))
+    weight = average["students.tiny14.patch_maps.0.weight"]
+    torch.testing.assert_close(student.output.weight, average["patch_scales.0.spread"][:, None] * weight)
+    assert not torch.equal(weight, weights["students.tiny14.patch_maps.0.weight"])
     # It can be taught further, or begin another pretraining, as its own architecture.
     made("students=[{name: tiny14, embed_dim: 64, depth: 4, num_heads: 2}]", f"init={out / 'tiny14.safetensors'}")
 
@@ -253,13 +249,66 @@ def test_two_processes_share_out_students(tmp_path: Path) -> None:
     assert sf.load_backbone(str(tmp_path / "two" / "tiny14.safetensors")).depth == 4
 
 
+@pytest.mark.slow
+def test_killed_and_resumed_students_are_the_same(tmp_path: Path) -> None:
+    """Bit for bit, with all that depends on the step: the crops' size, what is dropped, the average."""
+    student = "students=[{name: tiny14, embed_dim: 64, depth: 4, num_heads: 2, layer_scale: 1.0, drop_path: 0.2}]"
+    words = (
+        student, "sizes=[56,84]", "dense.centred=1.0", "loop.steps=13", "loop.save_every=5", "loop.evaluate_every=13",
+        "loop.workers=0", "loop.ema=0.9", "loop.final_ema=0.99",
+    )  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run("distill", whole, *words).returncode == 0
+    kill("distill", cut, *words, step=5)
+    done = run("distill", cut, *words)
+    assert done.returncode == 0 and "resumed after step 5" in done.stderr, done.stderr
+    for suffix in (".safetensors", ".ema.safetensors"):
+        assert same(kept(whole, 13, suffix), kept(cut, 13, suffix)), suffix
+    backbones = [sf.load_backbone(str(out / "tiny14.safetensors")).state_dict() for out in (whole, cut)]
+    assert same(*backbones)
+
+
+def test_prototypes_wait_and_positions_are_stretched() -> None:
+    student = "{name: rope, embed_dim: 64, depth: 2, num_heads: 2, position: rope, rope_jitter: 2.0, layer_scale: 1.0}"
+    task = made(f"students=[{student}]", "rates.last_layer_from=7")
+    assert {group["name"]: group["from_step"] for group in task.parameter_groups() if group.get("from_step")} == {
+        "rope.last_layer": 7
+    }
+    crops = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    network = task.module.students["rope"]
+    with torch.no_grad():
+        first, second = (network.train()([crops]).patches[0] for _ in range(2))
+        assert not torch.allclose(first, second, atol=1e-5)
+        first, second = (network.eval()([crops]).patches[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_students_are_kept_apart() -> None:
+    """KoLeo of the student's own class tokens, of each global crop by itself."""
+    task = made("prototypes.koleo=0.1", "loop.batch=4")
+    batch = task.batch([0, 1, 2, 3])
+    loss, figures = task.loss(batch)
+    spread = 0.0
+    for view in task.module.students["tiny14"]([task._lit(batch, "global")]).cls.detach().chunk(2):
+        distances = torch.cdist(*[F.normalize(view.double(), dim=1)] * 2).fill_diagonal_(9)
+        spread -= float((distances.amin(1) + 1e-8).log().mean())
+    assert float(figures["koleo"]) == pytest.approx(spread, rel=1e-3)
+    parts = {"patch": 1.0, "class": 0.25, "dino": 0.1, "ibot": 0.1, "koleo": 0.1}
+    assert float(loss.detach()) == pytest.approx(
+        sum(weight * float(figures[part]) for part, weight in parts.items()), rel=1e-5
+    )
+    with pytest.raises(ConfigError, match="two images or more a process"):
+        task.recipe.check_shared(4)
+    small_distillation("loop.batch=4").check_shared(4)
+
+
 def test_a_rejected_recipe_leaves_the_record(tmp_path: Path) -> None:
     words = [*command("distill", tmp_path / "run", "loop.steps=1", "loop.evaluate_every=0")[2:]]
     assert CliRunner().invoke(app, words).exit_code == 0
-    kept = (tmp_path / "run" / "recipe.yaml").read_text()
+    written = (tmp_path / "run" / "recipe.yaml").read_text()
     again = CliRunner().invoke(app, [*words, "dense.weight=2"])
     assert again.exit_code == 1 and "dense.weight (1.0 there, 2.0 now)" in again.output
-    assert (tmp_path / "run" / "recipe.yaml").read_text() == kept
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == written
 
 
 def test_patches_of_another_size_see_the_same_grid() -> None:

@@ -184,7 +184,7 @@ def test_koleo_needs_neighbours() -> None:
         koleo_loss(some(1, 4))
     with pytest.raises(ConfigError, match="two images or more"):
         koleo_loss(some(4, 4), group=1)
-    with pytest.raises(ConfigError, match="groups of 3 do not divide a batch of 4"):
+    with pytest.raises(ConfigError, match="groups of 3 do not divide a process's batch of 4"):
         koleo_loss(some(4, 4), group=3)
 
 

@@ -64,12 +64,13 @@ def test_every_parameter_by_its_name(number: int) -> None:
         assert group.get("weight_decay") == (0.0 if plain else None), name
         assert (group["name"] == LAST_LAYER) == name.startswith("last_layer"), name
     assert len({group["name"] for group in groups}) == len(groups)
-    assert all(set(group) <= {"params", "lr_scale", "weight_decay", "name"} for group in groups)
+    assert all(set(group) <= {"params", "lr_scale", "weight_decay", "from_step", "name"} for group in groups)
 
 
 def test_the_last_layers_are_one_group_in_a_fixed_order() -> None:
     heads = [a_head(), a_head()]
-    groups = parameter_groups(backbones()[0], heads)
+    groups = parameter_groups(backbones()[0], heads, last_layer_from=7)
+    assert [group["name"] for group in groups if group.get("from_step")] == [LAST_LAYER]
     (last,) = [group for group in groups if group["name"] == LAST_LAYER]
     assert [id(p) for p in last["params"]] == [id(head.last_layer.weight) for head in heads]
     assert "weight_decay" not in last

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from slamfeat.backbones.registry import Architecture
 from slamfeat.errors import ConfigError, ImageError
 from slamfeat.pretrain.probes.classes import held_out_accuracy, leave_one_out_accuracy, linear_accuracy
 from slamfeat.pretrain.probes.correspondence import correspondence_accuracy, draw_warp, warp
@@ -220,6 +221,41 @@ def test_so_many_are_classified_at_most(groups: str) -> None:
     assert sorted(source.asked) == source.asked and len(source.asked) == 11
     with pytest.raises(ConfigError, match="classed"):
         ProbeConfig(classed=1)
+
+
+def test_a_collapse_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    source = Colours(*(f"{colour}_{i}.png" for i in range(2) for colour in ("red", "green")))
+    probes = Probes(ProbeConfig(images=4, size=56), Joined([source]), [0, 1, 2, 3])
+
+    def same(images: Tensor) -> Described:
+        seen = by_pixels(14)(images)
+        return Described(torch.ones(len(images), 8) + 0.01 * seen.whole[:, :8], seen.patches)
+
+    assert probes.judge(by_pixels(14), 14)["cosine"] < 0.95 and not caplog.records
+    assert probes.judge(same, 14)["cosine"] > 0.95
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "collapse" in caplog.text
+
+
+def test_images_are_spread_over_what_is_held_out(tmp_path: Path) -> None:
+    """As are those of them that are shown; a folder's first images are often all of one kind."""
+    source = Colours(*(f"{'red' if i < 40 else 'green'}_{i}.png" for i in range(80)))
+    probes = Probes(ProbeConfig(images=4, size=56), Joined([source]), range(0, 80, 2))
+    images = probes.images_at(14)
+    assert source.asked == [0, 20, 40, 60]
+    assert [bool(image[0].mean() > image[1].mean()) for image in images] == [True, True, False, False]
+    drawn: list[Tensor] = []
+
+    def draw(shown: list[Tensor], *_: object) -> None:
+        drawn.extend(shown)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slamfeat.viz.tokens.plot_tokens", draw)
+        probes.look(
+            {"tiny": Architecture(8, 1, 1, 14, 0, "offset", grid=4).build("tiny").freeze()},
+            tmp_path / "tokens.png",
+            count=2,
+        )
+    assert torch.equal(torch.stack(drawn), torch.stack([images[0], images[2]]))
 
 
 def test_what_is_held_out_is_looked_at_alone() -> None:

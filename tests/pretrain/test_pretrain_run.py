@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pretrain_runs import command, environment, losses, run
-from safetensors.torch import load_file
+from pretrain_runs import command, environment, kept, kill, losses, run, same, small_recipe
 from typer.testing import CliRunner
 
 import slamfeat as sf
 from slamfeat.cli.main import app
+from slamfeat.errors import ConfigError
 from slamfeat.pretrain.probes import Probes
+from slamfeat.pretrain.run import pretrain, report_skipped
+from slamfeat.pretrain.sources import Joined
+from slamfeat.train.distributed import Ranks
 
 # KoLeo among the images that a process of two has, so that one process with all of them says the same.
 TWENTY = ("loop.steps=20", "loop.evaluate_every=20", "loop.save_every=10", "objective.koleo_group=2", "loop.workers=0")
@@ -37,9 +41,9 @@ def test_a_run_ends_with_a_backbone(alone: Path, photo: object) -> None:
     assert (alone / "recipe.yaml").read_text().startswith("# slamfeat pretrain cpu_tiny")
     backbone = sf.load_backbone(str(alone / "backbone.safetensors"))
     assert backbone.name == "tiny14" and backbone.frozen and backbone.depth == 4
-    kept = load_file(alone / "run" / "checkpoints" / "step-00000020.safetensors")
+    weights = kept(alone, 20)
     for name, value in backbone.state_dict().items():
-        assert torch.equal(value, kept[f"teacher.backbone.{name}"])
+        assert torch.equal(value, weights[f"teacher.backbone.{name}"])
     features = sf.Frontend.from_pretrained(alone / "backbone.safetensors").extract(photo)
     assert int(features.mask.sum()) > 100
     logged = losses(alone)
@@ -50,31 +54,46 @@ def test_a_run_ends_with_a_backbone(alone: Path, photo: object) -> None:
 @pytest.mark.slow
 def test_killed_and_resumed_it_ends_with_the_same_weights(alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
+    kill("pretrain", out, *TWENTY, step=10)
     words = [sys.executable, *command("pretrain", out, *TWENTY)]
-    for step in ("00000010", ""):  # after a checkpoint; then whenever it comes
-        process = subprocess.Popen(words, env=environment(), stderr=subprocess.DEVNULL)
-        if step:
-            while process.poll() is None and not (out / "run" / "checkpoints" / f"step-{step}.json").is_file():
-                time.sleep(0.01)
-        else:
-            time.sleep(4)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    process = subprocess.Popen(words, env=environment(), stderr=subprocess.DEVNULL)
+    time.sleep(4)  # wherever it is then
+    process.kill()
+    process.wait()
     done = run("pretrain", out, *TWENTY)
     assert done.returncode == 0 and "resumed after step" in done.stderr, done.stderr
-    first, second = (load_file(folder / "run" / "checkpoints" / "step-00000020.safetensors") for folder in (alone, out))
-    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    assert same(kept(alone, 20), kept(out, 20))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [(), ("loop.shard=true",)], ids=["replicated", "sharded"])
-def test_two_processes_learn_what_one_does(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_a_full_disk_costs_no_more_than_the_last_steps(alone: Path, tmp_path: Path) -> None:
+    """The checkpoint that has no room is told by name and leaves nothing; the one before it is gone on with."""
+    out = tmp_path / "full"
+    kill("pretrain", out, *TWENTY, step=10)
+    done = run("pretrain", out, *TWENTY, largest=200_000)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "step-00000020.safetensors: File too large; free space" in done.stderr.splitlines()[-1]
+    assert {path.name.split(".")[0] for path in (out / "run" / "checkpoints").iterdir()} == {"step-00000010"}
+    done = run("pretrain", out, *TWENTY)
+    assert done.returncode == 0 and "resumed after step 10" in done.stderr, done.stderr
+    assert same(kept(alone, 20), kept(out, 20))
+
+
+GRAM = ("objective.gram=1", "gram.from_step=5", "gram.refresh=5", "gram.scale=2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "shared"), [((), ()), ((), ("loop.shard=true",)), (GRAM, ("loop.shard=true",))],
+    ids=["replicated", "sharded", "sharded Gram teacher"],
+)  # fmt: skip
+def test_two_processes_learn_what_one_does(tmp_path: Path, words: tuple[str, ...], shared: tuple[str, ...]) -> None:
     """Each has half of the batch; Sinkhorn sees the rows of both. 20 steps' losses to 1e-5."""
     single, out = tmp_path / "one", tmp_path / "two"
     for folder, processes in ((single, 1), (out, 2)):
         # Stochastic depth draws from each process's own generator. With layer scales of 1e-5 the blocks' gradients
         # would be rounding noise, which AdamW blows up to full steps.
-        given = (*TWENTY, "model.drop_path=0", "model.layer_scale=1", *(words if processes == 2 else ()))
+        given = (*TWENTY, "model.drop_path=0", "model.layer_scale=1", *words, *(shared if processes == 2 else ()))
         done = run("pretrain", folder, *given, processes=processes)
         assert done.returncode == 0, done.stderr
     one, two = losses(single), losses(out)
@@ -82,6 +101,8 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, words: tuple[str, ...
     for first, second in zip(one, two, strict=True):
         assert second["loss"] == pytest.approx(first["loss"], rel=1e-5), first["step"]
         assert second["dino"] == pytest.approx(first["dino"], rel=1e-5)
+        if words and first["step"] > 5:
+            assert second["gram"] == pytest.approx(first["gram"], rel=1e-3) and first["gram"] > 0
     backbones = [sf.load_backbone(str(folder / "backbone.safetensors")).state_dict() for folder in (single, out)]
     for name, value in backbones[0].items():
         torch.testing.assert_close(backbones[1][name], value, atol=2e-4, rtol=1e-3, msg=name)
@@ -103,8 +124,7 @@ def test_shared_out_parameters_resume(tmp_path: Path) -> None:
         target.write_bytes(path.read_bytes())
     done = run("pretrain", cut, *given, processes=2)
     assert done.returncode == 0 and "resumed after step 4" in done.stderr, done.stderr
-    first, second = (load_file(out / "run" / "checkpoints" / "step-00000008.safetensors") for out in (whole, cut))
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert same(kept(whole, 8), kept(cut, 8))
     part = cut / "run" / "checkpoints" / "step-00000008.rank-1.pt"
     part.write_bytes(part.read_bytes()[:-9])
     done = run("pretrain", cut, *given, processes=2)
@@ -146,11 +166,64 @@ def test_damaged_images_are_told_and_another_recipe_is_refused(sample: Path, tmp
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert {Path(name).name for name in said["skipped"]} <= {file.name for file in broken} and said["skipped"]
-    kept = (out / "recipe.yaml").read_text()
+    assert json.loads((out / "skipped.json").read_text()) == said["skipped"]
+    written = (out / "recipe.yaml").read_text()
     again = CliRunner().invoke(app, [*command("pretrain", out, *given, "objective.koleo=0")[2:]])
     assert again.exit_code == 1 and "objective.koleo (0.1 there, 0.0 now)" in again.output
-    assert (out / "recipe.yaml").read_text() == kept
+    assert (out / "recipe.yaml").read_text() == written
     empty = tmp_path / "empty"
     empty.mkdir()
     none = CliRunner().invoke(app, [*command("pretrain", tmp_path / "x", f"data.images=[{empty}]")[2:]])
     assert none.exit_code == 1 and "holds no images" in none.output
+
+
+def test_what_any_session_skipped_is_kept(tmp_path: Path) -> None:
+    one, other = Joined([]), Joined([])
+    one.skipped["a.png"], other.skipped["b.png"] = "truncated", "empty"
+    alone, told = Ranks(0, 1, torch.device("cpu")), list[str]()
+    report_skipped(Joined([]), tmp_path, alone, told.append)
+    assert not told and not list(tmp_path.iterdir())
+    report_skipped(one, tmp_path, alone, told.append)
+    found = report_skipped(other, tmp_path, alone, told.append)
+    assert found == json.loads((tmp_path / "skipped.json").read_text()) == {"a.png": "truncated", "b.png": "empty"}
+    assert told == ["skipped a.png: truncated", "skipped a.png: truncated", "skipped b.png: empty"]
+
+
+@pytest.mark.slow
+def test_several_processes_tell_once(sample: Path, tmp_path: Path) -> None:
+    """What each of them skipped, in one document."""
+    photos, out = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    for file in sorted((sample / "rgb").iterdir())[:20]:
+        (photos / file.name).write_bytes(file.read_bytes())
+    broken = sorted(photos.iterdir())[::4]
+    for file in broken:
+        file.write_bytes(file.read_bytes()[:100])
+    given = [f"data.images=[{photos}]", "loop.steps=10", "loop.evaluate_every=10", "probes.images=20", "--json"]
+    done = run("pretrain", out, *given, processes=2)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)["skipped"]
+    assert {Path(name).name for name in said} == {file.name for file in broken}
+    assert json.loads((out / "skipped.json").read_text()) == said
+    assert done.stderr.count(f"skipped {broken[0]}") == 1
+
+
+def test_too_few_images_a_process_are_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KoLeo looks for neighbours among those of a process; the corrected command then finds the folder free."""
+
+    @contextmanager
+    def four(device: str) -> Iterator[Ranks]:
+        yield Ranks(0, 4, torch.device(device))
+
+    monkeypatch.setattr("slamfeat.pretrain.run.joined_ranks", four)
+    for words, said in (
+        ((), "two images or more a process"),
+        (["objective.koleo_group=4", "loop.batch=8"], "groups of 4"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            pretrain(small_recipe(*words), tmp_path / "run")
+    with pytest.raises(ConfigError, match="cannot be shared by 4 processes"):
+        pretrain(small_recipe("loop.batch=6"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from pretrain_runs import small_recipe
+from pretrain_runs import losses, small_recipe
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
@@ -16,8 +17,12 @@ from slamfeat.backbones.own import save_backbone
 from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.pretrain.distill_networks import StudentOutputs
 from slamfeat.pretrain.recipe import ModelConfig, PretrainRecipe
-from slamfeat.pretrain.run import make_task, open_data
+from slamfeat.pretrain.run import make_task, open_data, pretrain
 from slamfeat.pretrain.task import PretrainTask
+from slamfeat.train.distributed import Ranks
+from slamfeat.train.loader import Loaded
+from slamfeat.train.meter import Meter
+from slamfeat.train.stepper import Stepper
 
 
 def made(*words: str) -> PretrainTask:
@@ -68,7 +73,7 @@ def test_what_networks_say_is_seen_by_hooks() -> None:
     said = task.module.student(task._crops(batch), batch["masks"], hide=True)
     assert len(tree_leaves(said)) == 4 and all(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(said))
     tokens = torch.zeros(2, 3)
-    assert len(tree_leaves(StudentOutputs([tokens], [tokens, tokens], tokens, None))) == 5
+    assert len(tree_leaves(StudentOutputs([tokens], [tokens, tokens], tokens, None, tokens))) == 6
 
 
 def test_the_teacher_follows_and_has_no_gradient() -> None:
@@ -108,6 +113,85 @@ def test_the_prototypes_wait() -> None:
     assert groups["block0"]["lr_scale"] == pytest.approx(0.9**4)
     counted = sum(p.numel() for group in groups.values() for p in group["params"])
     assert counted == sum(p.numel() for p in task.module.student.parameters())
+
+
+def test_rate_and_decay_are_the_official_curves() -> None:
+    """Written out from ssl_default_config: the warm-up begins at 0, and the end would come a step later."""
+    words = "loop.steps=10", "loop.warmup=4", "loop.lr=2e-3", "loop.weight_decay=0.04", "loop.final_weight_decay=0.2"
+    task = made(*words, "loop.final_lr=1e-5")
+    stepper = Stepper(task, task.recipe.loop, Ranks(0, 1, torch.device("cpu")))
+    task.module.train()
+    rates, decays = list[float](), list[float]()
+    for step in range(10):
+        stepper.step(step, iter([Loaded([0], task.batch([0, 1, 2, 3]), 0.0)]), Meter(1, 4))
+        groups = {group["name"]: group for group in stepper.optimizer.param_groups}
+        rates.append(groups["heads"]["lr"])
+        decays.append(groups["heads"]["weight_decay"])
+    falling = [1e-5 + (2e-3 - 1e-5) * (1 + np.cos(np.pi * k / 6)) / 2 for k in range(6)]
+    np.testing.assert_allclose(rates, [0, 2e-3 / 3, 4e-3 / 3, 2e-3, *falling], rtol=1e-12)
+    np.testing.assert_allclose(decays, [0.2 - 0.16 * (1 + np.cos(np.pi * k / 10)) / 2 for k in range(10)], rtol=1e-12)
+
+
+def test_positions_are_stretched_for_the_student_alone() -> None:
+    """Between a half and twice as far, evenly by the logarithm, and not where it is judged."""
+    task = made("model.position=rope", "model.rope_jitter=2", "model.layer_scale=1", "model.drop_path=0")
+    module, batch = task.module.train(), task.batch([0, 1])
+    crops, masks = task._crops(batch), batch["masks"]
+    with torch.no_grad():
+        seen = [module.student(crops, masks, hide=True).patches for _ in range(2)]
+        taught = [module.teacher(crops[:1], masks, hide=False).patches for _ in range(2)]
+    assert not torch.allclose(*seen, atol=1e-5) and torch.equal(*taught)
+    backbone = module.student.backbone
+    plain = backbone.eval().tables(4, 4)[0][0, 0, 7].asin()  # the slowest of the channels that turn with y
+    logs = torch.stack([(backbone.train().tables(4, 4)[0][0, 0, 7].asin() / plain).log2() for _ in range(400)])
+    assert -1 - 1e-5 < float(logs.min()) < -0.9 and 0.9 < float(logs.max()) < 1 + 1e-5
+    assert abs(float(logs.mean())) < 0.15
+
+
+def test_recomputing_changes_nothing_but_the_work() -> None:
+    """Blocks run once more for the gradient, and drop the same crops then."""
+    found: list[tuple[int, dict[str, torch.Tensor]]] = []
+    for words in ((), ("model.recompute=true",)):
+        task = made("model.drop_path=0.3", "model.layer_scale=1", *words)
+        calls = Mock(return_value=None)
+        task.module.train().student.backbone.blocks[1].register_forward_pre_hook(calls)
+        torch.manual_seed(3)
+        task.loss(task.batch([0, 1, 2, 3]))[0].backward()
+        found.append((calls.call_count, {n: p.grad for n, p in task.module.student.named_parameters()}))
+    assert [count for count, _ in found] == [1, 2]
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, msg=name)
+
+
+def test_accumulated_steps_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    """With targets that do not look at other images, and neighbours within each micro-batch."""
+    words = (
+        "loop.steps=4", "loop.evaluate_every=0", "model.drop_path=0", "model.layer_scale=1", "teacher.targets=centring",
+        "teacher.centre_momentum=0.9999999", "objective.koleo_group=2", "loop.workers=0",
+    )  # fmt: skip
+    pretrain(small_recipe(*words, "loop.batch=8"), tmp_path / "once")
+    pretrain(small_recipe(*words, "loop.batch=4", "loop.accumulate=2"), tmp_path / "twice")
+    for once, twice in zip(losses(tmp_path / "once"), losses(tmp_path / "twice"), strict=True):
+        for part in ("loss", "dino", "ibot", "koleo"):
+            assert twice[part] == pytest.approx(once[part], rel=1e-5), (once["step"], part)
+
+
+@pytest.mark.slow
+def test_one_batch_can_be_learnt_by_heart(tmp_path: Path) -> None:
+    """Of a teacher that stands still: what is left of the loss nears the targets' entropy, which no student beats."""
+    words = (
+        "loop.overfit=true", "loop.steps=80", "loop.evaluate_every=0", "teacher.momentum=1", "objective.koleo=0",
+        "model.drop_path=0", "model.layer_scale=1", "rates.last_layer_from=0", "masks.share=1",
+    )  # fmt: skip
+    recipe = small_recipe(*words)
+    task = make_task(recipe, *open_data(recipe.data))
+    batch = task.batch([0, 1, 2, 3])
+    dino, ibot = task._teach(task._crops(batch)[0], batch["masks"])
+    assert ibot is not None
+    least = sum(float(-(part * part.clamp_min(1e-30).log()).sum(1).mean()) for part in (dino, ibot))
+    pretrain(recipe, tmp_path / "run")
+    first, *_, last = losses(tmp_path / "run")
+    assert 0 < last["loss"] - least < 0.2 * (first["loss"] - least)
 
 
 def test_one_head_for_both() -> None:
@@ -158,7 +242,8 @@ def test_bf16_learns_too() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["loop.batch=1"], "KoLeo needs a batch of two"),
+        (["loop.batch=1"], "KoLeo needs two images or more"),
+        (["objective.koleo_group=3"], "groups of 3 do not divide"),
         (["crops.global_size=60"], "no multiple of the patch"),
         (["teacher.targets=none"], "sinkhorn, centring"),
         (["objective.dino=0", "objective.ibot=0"], "dino or ibot above 0"),

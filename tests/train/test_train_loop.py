@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -120,7 +121,8 @@ def test_overfitting_sees_one_batch(tmp_path: Path) -> None:
     assert np.mean(task.losses[-2:]) < 0.03 * np.mean(task.losses[:2])
 
 
-def test_the_averaged_weights_are_evaluated_and_exported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("final", [None, 0.5])
+def test_the_averaged_weights_are_evaluated_and_exported(tmp_path: Path, final: float | None) -> None:
     history: list[dict[str, Tensor]] = []
     evaluated: list[dict[str, Tensor]] = []
 
@@ -133,12 +135,13 @@ def test_the_averaged_weights_are_evaluated_and_exported(tmp_path: Path) -> None
             evaluated.append(weights(self))
             return super().evaluate()
 
-    config = ToyConfig(loop(steps=12, ema=0.6, evaluate_every=12))
+    config = ToyConfig(loop(steps=12, ema=0.2, final_ema=final, evaluate_every=12))
     task = Watched(config)
     average = weights(task)
     train(task, config.loop, tmp_path / "run", settings=config)
     for step, now in enumerate(history, start=1):
-        decay = min(0.6, (1 + step) / (10 + step))
+        wanted = 0.2 if final is None else final - (final - 0.2) * (1 + math.cos(math.pi * (step - 1) / 11)) / 2
+        decay = min(wanted, (1 + step) / (10 + step))
         for name in ("0.weight", "4.bias"):
             average[name] = decay * average[name] + (1 - decay) * now[name]
     for name in ("0.weight", "4.bias"):
@@ -322,6 +325,8 @@ def test_a_taken_folder_is_refused_and_overwriting_spares_what_is_not_the_runs(t
         ({"warmup": 20}, "warmup must be at least 0 and below steps=20"),
         ({"precision": "fp16"}, "unknown precision 'fp16'; use one of fp32, bf16"),
         ({"ema": 1.0}, "ema must be"),
+        ({"ema": 0.9, "final_ema": 0.8}, "final_ema must lie between"),
+        ({"final_ema": 0.8}, "final_ema must lie between"),
         ({"patience": 2, "evaluate_every": 0}, "patience counts evaluations"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"max_minutes": -1.0}, "max_minutes must not be negative"),

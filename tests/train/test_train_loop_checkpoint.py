@@ -220,9 +220,9 @@ def test_resuming_with_other_settings_is_refused_unless_they_change_nothing(tmp_
     with pytest.raises(ConfigError, match=r"config\.yaml: .*loop\.lr \(0\.01 there, 0\.5 now\), loop\.ema .*, noisy"):
         run(tmp_path, other, resume="auto")
     run(tmp_path, ToyConfig(loop(steps=4, max_minutes=1.0, workers=0, log_every=5, keep=7)), resume="last")
-    with pytest.raises(ConfigError, match=r"the run had 2 processes, not 1"):
+    with pytest.raises(ConfigError, match=r"the run had 50 samples, not None"):
         facts = json.loads((tmp_path / "checkpoints" / "step-00000004.json").read_text())
-        (tmp_path / "checkpoints" / "step-00000004.json").write_text(json.dumps(facts | {"world": 2}))
+        (tmp_path / "checkpoints" / "step-00000004.json").write_text(json.dumps(facts | {"size": 50}))
         run(tmp_path, ToyConfig(loop(steps=4)), resume="last")
 
 

@@ -3,6 +3,9 @@
 from slamfeat.pretrain.losses.dino import dino_loss, soft_cross_entropy
 from slamfeat.pretrain.losses.gram import Negatives, gram_loss
 from slamfeat.pretrain.losses.ibot import ibot_loss
-from slamfeat.pretrain.losses.koleo import koleo_loss
+from slamfeat.pretrain.losses.koleo import check_groups, koleo_loss, koleo_of_views
 
-__all__ = ["Negatives", "dino_loss", "gram_loss", "ibot_loss", "koleo_loss", "soft_cross_entropy"]
+__all__ = [
+    "Negatives", "check_groups", "dino_loss", "gram_loss", "ibot_loss", "koleo_loss", "koleo_of_views",
+    "soft_cross_entropy",
+]  # fmt: skip

@@ -28,7 +28,8 @@ class ProbeConfig:
     """How a backbone is judged.
 
     Attributes:
-        images: held-out images that are looked at, at most.
+        images: held-out images that are looked at, at most: evenly spaced among all of them, since neighbours in a
+            folder are often alike.
         size: side that they are brought to; pixels.
         batch: images at a time.
         warp: corners of the warped images move by up to this share of the side.
@@ -103,7 +104,8 @@ class Probes:
         shown: list[Tensor] = []
         seen: dict[str, list[Tensor]] = {}
         for name, backbone in backbones.items():
-            images = self.images_at(backbone.patch_size)[:count]
+            held_out = self.images_at(backbone.patch_size)
+            images = [held_out[place] for place in _spaced(len(held_out), count)]
             shown = shown or images
             seen[name] = list(by_backbone(backbone)(torch.stack(images)).patches.cpu())
         plot_tokens(shown, seen, path)
@@ -151,7 +153,7 @@ class Probes:
         """The images, (3, S, S) RGB in [0, 1] each, with a side that is a multiple of the patch."""
         side = self._side(patch)
         if side not in self._images:
-            shown = self._numbers[: self._config.images]
+            shown = [self._numbers[place] for place in _spaced(len(self._numbers), self._config.images)]
             read = [self._source.read_or_next(number, self._numbers) for number in shown]
             self._images[side] = [image for batch in squares(read, side, self._config.batch) for image in batch]
         return self._images[side]
@@ -178,6 +180,11 @@ def _evenly(classed: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
     if len(classed) <= most:
         return classed
     firsts = sorted({group: at for at, (_, group) in reversed(list(enumerate(classed)))}.values())[:most]
-    rest, room = sorted(set(range(len(classed))) - set(firsts)), most - len(firsts)
-    chosen = [rest[place * len(rest) // room] for place in range(room)]
+    rest = sorted(set(range(len(classed))) - set(firsts))
+    chosen = [rest[place] for place in _spaced(len(rest), most - len(firsts))]
     return [classed[at] for at in sorted([*firsts, *chosen])]
+
+
+def _spaced(count: int, most: int) -> list[int]:
+    """At most so many of `count` places, evenly spaced from the first."""
+    return [place * count // most for place in range(most)] if most < count else list(range(count))
