@@ -166,10 +166,10 @@ def report(result: dict[str, Any], facts: dict[str, Any]) -> str:
     table = markdown_table(rows, columns=["copies", "planted", "recall"])
     halves = markdown_table(
         [
-            {"originals": label, **result[key]}
+            {"originals": label, **result[key], "of them rightly": result[key]["precision"]}
             for label, key in (("thresholds chosen on them", "chosen_on"), ("held out", "held_out"))
         ],
-        columns=["originals", "planted", "recall", "dropped", "precision"],
+        columns=["originals", "planted", "recall", "dropped", "of them rightly"],
     )
     apart = markdown_table(result.get("margins", []), columns=list(result.get("margins", [{}])[0]))
     lists = "".join(

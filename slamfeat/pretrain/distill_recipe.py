@@ -84,7 +84,8 @@ class DistillRecipe:
     Attributes:
         teacher: a backbone's name or file.
         students: one or several of one patch size, all taught by one pass of the teacher.
-        init: weights for the first student to begin with, of its own architecture or a deeper one; empty for none.
+        init: weights for the first student to begin with, of its own architecture, a deeper one, or one with wider
+            feed-forward parts; empty for none.
         imitate: the students that are written have the map of their last block, so that their tokens take the place of
             the teacher's in frontends, and heads that know these serve them.
         sizes: of the global crops, which batches take turns in; empty for `crops.global_size` alone.

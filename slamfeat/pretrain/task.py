@@ -123,6 +123,9 @@ def build_backbone(model: ModelConfig, global_size: int, seed: int, init: str = 
 def take_weights(backbone: Backbone, init: str) -> None:
     """Give a backbone the weights of another one, or of the first blocks of a deeper one.
 
+    Where its feed-forward parts are narrower (`ffn_ratio`, for "mlp"), it has the hidden units that say most, in their
+    order: those with the largest product of the norms of what comes in and goes out.
+
     Args:
         backbone: changed in place.
         init: a backbone's name or file.
@@ -136,6 +139,7 @@ def take_weights(backbone: Backbone, init: str) -> None:
     deeper = (f"blocks.{number}." for number in range(backbone.depth, start.depth))
     left_out = ("output.", *deeper)  # what an imitating one is like is not its own weights' business
     given = {name: value for name, value in start.state_dict().items() if not name.startswith(left_out)}
+    given = _narrowed(given, own)
     wrong = [name for name in {**own, **given} if name not in own or name not in given]
     wrong += [f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}" for name, value in own.items()
               if name in given and given[name].shape != value.shape]  # fmt: skip
@@ -146,6 +150,19 @@ def take_weights(backbone: Backbone, init: str) -> None:
             " backbone's architecture and grid (model.like, model.grid), or leave init out"
         )
     backbone.load_state_dict(given)
+
+
+def _narrowed(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With only as many hidden units in feed-forward parts as `own` has, where it has fewer."""
+    made = dict(given)
+    for name in [name for name in given if name.endswith("mlp.fc1.weight") and name in own]:
+        part, width = name.removesuffix("fc1.weight"), len(own[name])
+        if width < len(given[name]):
+            said = given[name].norm(dim=1) * given[part + "fc2.weight"].norm(dim=0)
+            kept = said.topk(width).indices.sort().values
+            made[name], made[part + "fc1.bias"] = given[name][kept], given[part + "fc1.bias"][kept]
+            made[part + "fc2.weight"] = given[part + "fc2.weight"][:, kept]
+    return made
 
 
 class PretrainTask:

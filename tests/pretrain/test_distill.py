@@ -342,6 +342,22 @@ def test_a_student_may_begin_as_its_teachers_first_blocks() -> None:
         made(first.replace("first", "deep").replace("depth: 2", "depth: 10"), "init=default", "dense.layers=[[-1,5]]")
 
 
+def test_a_student_with_narrower_feed_forward_parts_begins_with_the_units_that_say_most() -> None:
+    """Those left out are the ones whose loss changes the teacher's first blocks least."""
+    first = "students=[{name: first, embed_dim: 384, depth: 2, num_heads: 6, grid: 37, ffn_ratio: 3.0}]"
+    task = made(first, "init=default", "dense.layers=[[-1,5]]")
+    ours, theirs = task.student_backbone("first"), task.teacher.backbone
+    images = torch.randn(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    wanted, (kept,) = theirs.intermediate(images, [1])[0], ours.intermediate(images, [1])
+    assert ours.blocks[0].mlp.fc1.weight.shape == (1152, 384)
+    hidden = [block.mlp for block in theirs.blocks[:2]]
+    drawn = torch.Generator().manual_seed(1)
+    for mlp in hidden:  # the same number of units left out at random does more harm
+        mlp.fc2.weight.data[:, torch.randperm(1536, generator=drawn)[:384]] = 0
+    at_random = theirs.intermediate(images, [1])[0]
+    assert (kept - wanted).norm() < 0.8 * (at_random - wanted).norm()
+
+
 def test_settings_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="nothing to learn"):
         DistillRecipe(dense=DenseConfig(weight=0))
