@@ -40,9 +40,10 @@ def examine() -> tuple[dict[str, Any], list[str]]:
     from slamfeat.bench.provenance import cpu_model
     from slamfeat.cpu import cpu_has_bfloat16
     from slamfeat.engines import cache
-    from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS
+    from slamfeat.frontend.pretrained import SHIPPED
 
     advice: list[str] = []
+    missing = [name for name, file in SHIPPED.items() if not file.exists()]
     stored = [name for name in list_backbones() if store.stored_path(name).exists()]
     facts = {
         "slamfeat": __version__,
@@ -57,11 +58,11 @@ def examine() -> tuple[dict[str, Any], list[str]]:
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         **{package: _version(package, advice) for package in _PACKAGES},
         "open3d loads": _open3d_loads(advice),
-        "default weights": "shipped" if DEFAULT_WEIGHTS.exists() else "missing",
+        "shipped weights": [name for name in SHIPPED if name not in missing],
         "stored weights": stored,
         "weights folder": str(store.weights_folder()),
     }
-    if not DEFAULT_WEIGHTS.exists():
+    if missing:
         advice.append("the shipped weights are missing: install slamfeat again")
     if "dinov2-vits14" not in stored:
         advice.append("full-precision DINOv2 ViT-S/14: slamfeat weights get dinov2-vits14")

@@ -23,16 +23,17 @@ app = typer.Typer(cls=Verbs, no_args_is_help=True, help="List, get and verify we
 def list_weights(as_json: Json = False) -> None:
     """Show every backbone, and the benchmark's peers: licence, and whether the weights are stored."""
     from slamfeat.backbones.registry import BACKBONES
+    from slamfeat.frontend.pretrained import SHIPPED
     from slamfeat.peer_weights import PEER_WEIGHTS
 
-    backbones, peers = [_describe(name) for name in BACKBONES], [_describe(name) for name in PEER_WEIGHTS]
+    backbones = [*(_describe_shipped(name) for name in SHIPPED), *(_describe(name) for name in BACKBONES)]
+    peers = [_describe(name) for name in PEER_WEIGHTS]
     if as_json:
         print(json.dumps([*backbones, *peers], indent=2))
         return
     console, table = Console(), Table("name", "parameters", "licence", "stored")
     for row in backbones:
-        state = f"yes, from {row['source']}" if row["stored"] else ("by hand: gated" if row["gated"] else "no")
-        table.add_row(row["name"], f"{row['parameters'] / 1e6:.1f} M", row["licence"], state)
+        table.add_row(row["name"], f"{row['parameters'] / 1e6:.1f} M", row["licence"], _state(row))
     peer_table = Table("peers of the benchmark", "licence", "stored")
     for row in peers:
         state = f"yes, from {row['source'].split()[1]}" if row["stored"] else "no"
@@ -123,6 +124,35 @@ def _get_backbone(name: str, force: bool) -> None:
         get_weights(name, force=force, log=say, progress=update)
     finally:
         bar.stop()
+
+
+def _state(row: dict[str, Any]) -> str:
+    """Where a backbone's weights are, in words."""
+    if row["kind"] == "shipped":
+        return "in the package"
+    return f"yes, from {row['source']}" if row["stored"] else ("by hand: gated" if row["gated"] else "no")
+
+
+def _describe_shipped(name: str) -> dict[str, Any]:
+    import torch
+
+    from slamfeat.backbones.checkpoints import read_metadata
+    from slamfeat.frontend.pretrained import SHIPPED, load_pretrained
+
+    backbone, _ = load_pretrained(name, torch.device("cpu"))
+    metadata = read_metadata(SHIPPED[name])
+    return {
+        "name": name,
+        "kind": "shipped",
+        "patch_size": backbone.patch_size,
+        "embed_dim": backbone.embed_dim,
+        "depth": backbone.depth,
+        "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
+        "licence": "Apache-2.0",
+        "stored": True,
+        "path": str(SHIPPED[name]),
+        **{key: metadata.get(key, "") for key in ("source", "sha256", "note")},
+    }
 
 
 def _describe(name: str) -> dict[str, Any]:

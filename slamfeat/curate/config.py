@@ -15,7 +15,7 @@ class EmbedConfig:
     """What describes an image.
 
     Attributes:
-        weights: "default", a backbone's name, or a weights file.
+        weights: a backbone's name, or a weights file.
         device: torch device.
         precision: "fp32" or "bf16".
         tokens: "class", "mean" (of the patch tokens), or "both" side by side, each of unit length.
@@ -24,7 +24,7 @@ class EmbedConfig:
         shard: images a file holds; what a kill can lose, a worker.
     """
 
-    weights: str = "default"
+    weights: str = "dinov2-vits14-int8"
     device: str = "cpu"
     precision: str = "fp32"
     tokens: str = "both"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -14,16 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from slamfeat.backbones import Backbone
-from slamfeat.backbones.checkpoints import read_metadata
 from slamfeat.backbones.load import parse_device
-from slamfeat.backbones.store import stored_path
 from slamfeat.curate.config import EmbedConfig
 from slamfeat.curate.listing import Listing
 from slamfeat.curate.store import Shard, is_written, write_shard
 from slamfeat.curate.thumbnails import thumbnail
 from slamfeat.engines.torch_engine import cast
 from slamfeat.errors import ConfigError, ImageError
-from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS, load_pretrained
+from slamfeat.frontend.pretrained import load_pretrained, weights_digest
 from slamfeat.image import read_image
 
 
@@ -156,33 +153,10 @@ def made_with(images: Path, config: EmbedConfig) -> dict[str, Any]:
     """What decides the embeddings of a folder; `batch` and `shard` do not.
 
     Raises:
-        ConfigError, WeightsError: see `weights_digest`.
+        ConfigError, WeightsError: see `slamfeat.frontend.pretrained.weights_digest`.
     """
     decisive = {key: value for key, value in asdict(config).items() if key not in ("batch", "shard", "device")}
     return {"images": str(images.resolve()), **decisive, "weights_sha256": weights_digest(config.weights)}
-
-
-def weights_digest(weights: str) -> str:
-    """Checksum of what `embed.weights` names: of the tensors where the file carries it, else of the file.
-
-    So that weights which were trained again to the same path are noticed.
-
-    Raises:
-        ConfigError: an unknown name.
-        WeightsError: no such weights.
-    """
-    path = DEFAULT_WEIGHTS if weights == "default" else Path(weights).expanduser()
-    if not path.suffix and not path.exists():
-        path = stored_path(weights)
-    if path.is_dir():  # as Hugging Face keeps them
-        path = path / "model.safetensors"
-    if not path.is_file():
-        load_pretrained(weights, parse_device("cpu"))  # says what is missing and how to get it
-    stored = read_metadata(path).get("sha256")
-    if stored is not None:
-        return stored
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _batches(images: Iterator[_Image], size: int) -> Iterator[list[_Image]]:

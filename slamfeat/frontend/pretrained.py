@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -9,11 +10,19 @@ import torch
 from slamfeat.backbones import Backbone, list_backbones, load_backbone
 from slamfeat.backbones.checkpoints import read_checkpoint, read_metadata
 from slamfeat.backbones.own import architecture_in
+from slamfeat.backbones.store import stored_path
 from slamfeat.errors import WeightsError
 from slamfeat.frontend.heads.bundle import FORMAT
 
-DEFAULT_WEIGHTS = Path(__file__).parent.parent / "assets" / "dinov2-vits14-int8.safetensors"
-"""DINOv2 ViT-S/14 with its matrices as int8; made by `python -m slamfeat.backbones.packed`, see NOTICE."""
+ASSETS = Path(__file__).parent.parent / "assets"
+SHIPPED = {
+    "default": ASSETS / "dinov2-vits14-int8.safetensors",
+    "dinov2-vits14-int8": ASSETS / "dinov2-vits14-int8.safetensors",
+}
+"""Backbones in the package by name, with their matrices as int8; made by `python -m slamfeat.backbones.packed`.
+
+"dinov2-vits14-int8" is DINOv2's ViT-S/14 without its last three blocks, see NOTICE.
+"""
 
 
 def load_pretrained(name_or_path: str | Path, device: torch.device) -> tuple[Backbone, str]:
@@ -23,8 +32,8 @@ def load_pretrained(name_or_path: str | Path, device: torch.device) -> tuple[Bac
         ConfigError: an unknown name.
         WeightsError: weights missing, damaged or of another architecture.
     """
-    if str(name_or_path) == "default":
-        return _load_file(DEFAULT_WEIGHTS, device), "default"
+    if (shipped := SHIPPED.get(str(name_or_path))) is not None:
+        return _load_file(shipped, device), str(name_or_path)
     path = Path(name_or_path).expanduser()
     if path.suffix or path.exists():
         return _load_file(path, device), path.stem
@@ -34,9 +43,7 @@ def load_pretrained(name_or_path: str | Path, device: torch.device) -> tuple[Bac
 
 def backbone_name(name_or_path: str | Path) -> str | None:
     """The backbone's name behind what `load_pretrained` takes; None where a file is missing or does not say."""
-    if str(name_or_path) == "default":
-        return _name_in_file(DEFAULT_WEIGHTS)
-    path = Path(name_or_path).expanduser()
+    path = SHIPPED.get(str(name_or_path)) or Path(name_or_path).expanduser()
     if path.suffix or path.exists():
         return _name_in_file(path) if path.is_file() else None
     return str(name_or_path)
@@ -44,9 +51,32 @@ def backbone_name(name_or_path: str | Path) -> str | None:
 
 def imitated_block(name_or_path: str | Path) -> tuple[str, int] | None:
     """Name and block that the backbone behind what `load_pretrained` takes imitates, if it does."""
-    path = DEFAULT_WEIGHTS if str(name_or_path) == "default" else Path(name_or_path).expanduser()
+    path = SHIPPED.get(str(name_or_path)) or Path(name_or_path).expanduser()
     architecture = architecture_in(read_metadata(path), path) if path.is_file() else None
     return architecture.imitated if architecture else None
+
+
+def weights_digest(name_or_path: str | Path) -> str:
+    """sha256 of the weights behind what `load_pretrained` takes, as their file says it, or else of the file.
+
+    Raises:
+        ConfigError: an unknown name.
+        WeightsError: no such weights.
+    """
+    path = _file_behind(name_or_path)
+    if not path.is_file():
+        load_pretrained(name_or_path, torch.device("cpu"))  # says what is missing and how to get it
+    if said := read_metadata(path).get("sha256"):  # held against the weights whenever they are loaded
+        return said
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file_behind(name_or_path: str | Path) -> Path:
+    path = SHIPPED.get(str(name_or_path)) or Path(name_or_path).expanduser()
+    if not path.suffix and not path.exists():
+        return stored_path(str(name_or_path))
+    return path / "model.safetensors" if path.is_dir() else path  # as Hugging Face keeps them
 
 
 def _name_in_file(path: Path) -> str | None:
@@ -59,7 +89,7 @@ def _name_in_file(path: Path) -> str | None:
 def _load_file(path: Path, device: torch.device) -> Backbone:
     if not path.exists():
         raise WeightsError(
-            f"no weights file {path}; check the path, or use a name: default, {', '.join(list_backbones())}"
+            f"no weights file {path}; check the path, or use a name: {', '.join([*SHIPPED, *list_backbones()])}"
         )
     name = _name_in_file(path)
     if read_metadata(path).get("format") == FORMAT:

@@ -6,34 +6,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from slamfeat.backbones import store
-from slamfeat.backbones.checkpoints import read_metadata
-from slamfeat.errors import WeightsError
-from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS
 from slamfeat.image_files import image_files
 from slamfeat.peer_weights import stored_metadata
 from slamfeat.train.recipe import DataConfig
 from slamfeat.train.recipe_sources import photo_folders, sequence_paths
-
-
-def backbone_checksum(name_or_path: str) -> str:
-    """sha256 of a backbone's weights as the file says it, or of the file where it says none.
-
-    Args:
-        name_or_path: as `slamfeat.frontend.pretrained.load_pretrained` takes it.
-
-    Raises:
-        ConfigError: an unknown name.
-        WeightsError: no such file.
-    """
-    path = _weights_file(name_or_path)
-    if said := read_metadata(path).get("sha256"):  # held against the weights whenever they are loaded
-        return said
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read as weights ({error.strerror}); check the path") from error
 
 
 def peer_checksum(name: str) -> str:
@@ -57,15 +33,6 @@ def data_checksum(config: DataConfig) -> str:
         for name, path in files.items():
             digest.update(f"{name} {path.stat().st_size}\n".encode())
     return digest.hexdigest()
-
-
-def _weights_file(name_or_path: str) -> Path:
-    if name_or_path == "default":
-        return DEFAULT_WEIGHTS
-    path = Path(name_or_path).expanduser()
-    if not path.suffix and not path.exists():
-        return store.stored_path(name_or_path)
-    return path / "model.safetensors" if path.is_dir() else path
 
 
 def _listings(config: DataConfig) -> Iterator[dict[str, Path]]:

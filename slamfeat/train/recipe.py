@@ -152,7 +152,7 @@ class HeadsRecipe:
     """Heads for one backbone.
 
     Attributes:
-        weights: of the backbone: "default", a name, or a file.
+        weights: of the backbone: a name, or a file; the shipped heads are of "dinov2-vits14-int8".
         layer: block whose tokens the matcher knows, from 0.
         cell: pixels of the image that one patch covers.
         fine: fine branch: "xfeat", "aliked" or "sift" (which has no weights), frozen; "finer" where stage "joint"
@@ -167,7 +167,7 @@ class HeadsRecipe:
         data, joint, matcher, refiner: see their classes.
     """
 
-    weights: str = "default"
+    weights: str = "dinov2-vits14-int8"
     layer: int = 5
     cell: int = 28
     fine: str = "xfeat"

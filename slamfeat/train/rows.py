@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from slamfeat.config import to_dict
-from slamfeat.train.checksums import backbone_checksum, data_checksum, peer_checksum
+from slamfeat.frontend.pretrained import weights_digest
+from slamfeat.train.checksums import data_checksum, peer_checksum
 from slamfeat.train.distributed import own_device
 from slamfeat.train.pairs import PairSource
 from slamfeat.train.recipe import HeadsRecipe, StageSettings
@@ -73,7 +74,7 @@ class HeadRows:
         Rows that are all there serve without the data, on another machine too.
         """
         recipe = self.recipe
-        weights = {"weights": backbone_checksum(recipe.weights), "fine weights": peer_checksum(recipe.fine_weights)}
+        weights = {"weights": weights_digest(recipe.weights), "fine weights": peer_checksum(recipe.fine_weights)}
         return {**weights, "photographs or sequences": data_checksum(recipe.data)} if missing else weights
 
 

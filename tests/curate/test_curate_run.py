@@ -23,9 +23,9 @@ from slamfeat.backbones.own import save_backbone
 from slamfeat.backbones.registry import Architecture
 from slamfeat.curate import CurateInputs, LocalEngine, curate
 from slamfeat.curate.config import EmbedConfig
-from slamfeat.curate.embed import embed_images, weights_digest
+from slamfeat.curate.embed import embed_images
 from slamfeat.errors import ConfigError, ImageError, InputError, OutputError, WeightsError
-from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS
+from slamfeat.frontend.pretrained import SHIPPED, weights_digest
 
 TINY = Architecture(embed_dim=48, depth=2, num_heads=3, patch_size=14, registers=0, position="offset", grid=4)
 SETTINGS: dict[str, Any] = {
@@ -310,7 +310,7 @@ def test_weights_trained_again_to_the_same_path_are_noticed(inputs: CurateInputs
     plain = tmp_path / "plain.pth"  # carries no checksum of its own
     plain.write_bytes(b"weights")
     assert weights_digest(str(plain)) == hashlib.sha256(b"weights").hexdigest()
-    assert weights_digest("default") == read_metadata(DEFAULT_WEIGHTS)["sha256"]
+    assert weights_digest("default") == read_metadata(SHIPPED["default"])["sha256"]
     with pytest.raises(ConfigError, match="unknown backbone"):
         weights_digest("dinov2-vits15")
 

@@ -12,7 +12,7 @@ import pytest
 from slamfeat.backbones.checkpoints import read_metadata
 from slamfeat.backbones.registry import find_entry
 from slamfeat.config import load_config
-from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS
+from slamfeat.frontend.pretrained import SHIPPED
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.recipe import PretrainRecipe
 from slamfeat.train.recipe_files import find_recipe, recipes_folder
@@ -32,8 +32,8 @@ def test_a_recipe_can_be_read(path: Path) -> None:
 def test_a_teacher_has_the_blocks_it_is_asked_for(path: Path) -> None:
     """Of the shipped weights there are fewer than of the published ones."""
     recipe = load_config(DistillRecipe, path)
-    shipped = recipe.teacher == "default"
-    depth = int(read_metadata(DEFAULT_WEIGHTS)["depth"]) if shipped else find_entry(recipe.teacher).architecture.depth
+    shipped = SHIPPED.get(recipe.teacher)
+    depth = int(read_metadata(shipped)["depth"]) if shipped else find_entry(recipe.teacher).architecture.depth
     for pair in recipe.dense.layers if recipe.dense.weight else []:
         assert -depth <= pair[1] < depth
         for student in recipe.students:

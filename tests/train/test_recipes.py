@@ -16,9 +16,9 @@ from slamfeat.config import load_config
 from slamfeat.errors import ConfigError, InputError, WeightsError
 from slamfeat.frontend import Frontend
 from slamfeat.frontend.heads.bundle import FINE_BRANCHES, Heads, HeadsAbout
-from slamfeat.frontend.pretrained import DEFAULT_WEIGHTS
+from slamfeat.frontend.pretrained import SHIPPED, weights_digest
 from slamfeat.train import stages
-from slamfeat.train.checksums import backbone_checksum, data_checksum
+from slamfeat.train.checksums import data_checksum
 from slamfeat.train.heads_run import _borrowed
 from slamfeat.train.loop import TrainingResult
 from slamfeat.train.mixed import MixedPairs
@@ -166,7 +166,7 @@ def test_what_rows_are_made_of_is_known_by_its_content(sample: Path, tmp_path: P
     for file in sorted((sample / "rgb").iterdir())[:3]:
         shutil.copy(file, photos)
     weights = tmp_path / "dinov2-vits14-mine.safetensors"
-    shutil.copy(DEFAULT_WEIGHTS, weights)
+    shutil.copy(SHIPPED["default"], weights)
     words = [f"data.photos=[{photos}]", f"weights={weights}", "fine=sift", "fine_weights=''"]
     rows = HeadRows(load_config(HeadsRecipe, None, words), "matcher", "train")
     before, without = rows.sources(True), rows.sources(False)
@@ -180,7 +180,7 @@ def test_what_rows_are_made_of_is_known_by_its_content(sample: Path, tmp_path: P
     one.write_bytes(one.read_bytes()[:-1])
     cut = rows.sources(True)
     assert len({x["photographs or sequences"] for x in (before, added, cut)}) == 3
-    assert before["weights"] == backbone_checksum("default")
+    assert before["weights"] == weights_digest("default")
     save_file({"x": torch.zeros(1)}, weights)
     assert rows.sources(False)["weights"] != before["weights"]
     weights.unlink()
