@@ -76,9 +76,8 @@ def distill(
         if not ended(training):
             return DistillResult({}, training, skipped)
         files = _export(recipe, task, training, out, ranks, say)
-        seen = {"teacher": task.teacher.backbone} | {name: task.student_backbone(name) for name in files}
         if ranks.first:
-            task.probes.look(seen, out / "tokens.png")
+            _picture(task, files, out / "tokens.png")
     return DistillResult(files, training, skipped)
 
 
@@ -104,6 +103,14 @@ def _student(recipe: DistillRecipe, config: ModelConfig, place: int, teacher_dim
     init = recipe.init if place == 0 else ""
     backbone = build_backbone(config, recipe.crops.global_size, recipe.loop.seed, init)
     return Student(backbone, teacher_dim, recipe.dense, recipe.prototypes, config.drop_path, config.recompute)
+
+
+def _picture(task: DistillTask, files: dict[str, Path], path: Path) -> None:
+    """What teacher and students see; of students that imitate one of its blocks, what they make of that."""
+    device = task.teacher.backbone.device
+    seen = {"teacher": task.teacher.backbone} | {name: load_pretrained(file, device)[0] for name, file in files.items()}
+    imitated = next((student.imitates for student in seen.values() if student.imitates is not None), None)
+    task.probes.look(seen, path, imitated=None if imitated is None else imitated[1])
 
 
 def _export(

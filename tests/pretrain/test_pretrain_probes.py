@@ -245,7 +245,7 @@ def test_images_are_spread_over_what_is_held_out(tmp_path: Path) -> None:
     assert [bool(image[0].mean() > image[1].mean()) for image in images] == [True, True, False, False]
     drawn: list[Tensor] = []
 
-    def draw(shown: list[Tensor], *_: object) -> None:
+    def draw(shown: list[Tensor], *_: object, alike: bool) -> None:
         drawn.extend(shown)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -114,6 +114,23 @@ def test_what_backbones_see_stands_below_the_images(tmp_path: Path) -> None:
     assert np.ptp(colors[:, :2], axis=(0, 1)).max() < 0.01 and np.abs(colors[:, 0] - colors[:, 3]).max() > 0.9
 
 
+def test_tokens_of_one_kind_have_the_same_colours_where_they_are_alike(tmp_path: Path) -> None:
+    halves = torch.zeros(8, 4, 4)
+    halves[0, :, 2:], halves[1, :, :2] = 1, 1
+    other = halves.clone()
+    other[:, 0] = halves[:, 0].flip(-1)
+    own, like = token_colors(halves), token_colors(other, like=halves)
+    assert np.allclose(like[1:], own[1:], atol=1e-5) and np.allclose(like[0], own[0, ::-1], atol=1e-5)
+    assert np.abs(like[0] - own[0]).max() > 0.9
+    images = [torch.zeros(3, 56, 56)]
+    for name, alike in (
+        ("own", False),
+        ("alike", True),
+    ):  # what is added to all shows in the latter alone
+        plot_tokens(images, {"one": [halves], "another": [halves + 1]}, tmp_path / f"{name}.png", alike=alike)
+    assert (read_image(tmp_path / "own.png") != read_image(tmp_path / "alike.png")).any()
+
+
 def test_trajectory_with_and_without_ground_truth(tmp_path: Path) -> None:
     path = make_path()
     plot_trajectory(path, path, ROW, tmp_path / "a.png")

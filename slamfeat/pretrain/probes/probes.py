@@ -93,8 +93,16 @@ class Probes:
         assert isinstance(network, Backbone)  # for the type checker
         return self.judge(by_backbone(network), network.patch_size)
 
-    def look(self, backbones: Mapping[str, Backbone], path: str | Path, count: int = 6) -> None:
+    def look(
+        self, backbones: Mapping[str, Backbone], path: str | Path, count: int = 6, imitated: int | None = None
+    ) -> None:
         """Write a picture of what backbones see in `count` images: their patches' main directions as colours.
+
+        Args:
+            backbones: by the name that is shown.
+            path: picture to write.
+            count: of images.
+            imitated: block of the first backbone that all others imitate; colours are then the same for all.
 
         Raises:
             OutputError: it cannot be written.
@@ -107,8 +115,9 @@ class Probes:
             held_out = self.images_at(backbone.patch_size)
             images = [held_out[place] for place in _spaced(len(held_out), count)]
             shown = shown or images
-            seen[name] = list(by_backbone(backbone)(torch.stack(images)).patches.cpu())
-        plot_tokens(shown, seen, path)
+            block = -1 if imitated is None or seen else imitated
+            seen[name] = list(_patches(backbone, torch.stack(images), block))
+        plot_tokens(shown, seen, path, alike=imitated is not None)
 
     def judge(self, describe: Describe, patch: int) -> dict[str, float]:
         """Judge any description of images; see `features`."""
@@ -157,6 +166,13 @@ class Probes:
             read = [self._source.read_or_next(number, self._numbers) for number in shown]
             self._images[side] = [image for batch in squares(read, side, self._config.batch) for image in batch]
         return self._images[side]
+
+
+@torch.no_grad()
+def _patches(backbone: Backbone, images: Tensor, block: int) -> Tensor:
+    """(B, C, h, w) tokens of a block, as what it imitates where it does."""
+    normalized = backbone.normalize(images.to(backbone.device, backbone.dtype))
+    return backbone.intermediate(normalized, [block])[0].float().cpu()
 
 
 def _classed(config: ProbeConfig, names: Sequence[str]) -> list[tuple[int, int]]:
