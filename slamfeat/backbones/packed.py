@@ -28,7 +28,7 @@ _SCALE = "::scale"
 
 def pack(
     state: Mapping[str, Tensor], out: str | Path, *, name: str, depth: int | None = None, source: str = "",
-    note: str = "", architecture: Architecture | None = None,
+    note: str = "", architecture: Architecture | None = None, card: Mapping[str, str] | None = None,
 ) -> Path:  # fmt: skip
     """Write a packed file.
 
@@ -39,6 +39,7 @@ def pack(
         depth: blocks to keep, from the first; all when None. The final norm is always kept.
         source, note: carried in the metadata.
         architecture: of a backbone of one's own; None for that of `name`.
+        card: more for the metadata.
 
     Raises:
         ConfigError: more blocks asked for than there are, or fewer than an imitating backbone needs.
@@ -55,7 +56,7 @@ def pack(
         block = re.match(r"blocks\.(\d+)\.", key)
         if block is None or int(block[1]) < depth:
             tensors |= _quantize(key, value.detach().float().cpu())
-    metadata = {
+    metadata = dict(card or {}) | {
         "format": FORMAT, "name": name, "depth": str(depth), "source": source, "note": note,
         "sha256": state_digest(tensors),
     } | ({} if architecture is None else {KEY: architecture_json(architecture)})  # fmt: skip
@@ -118,7 +119,7 @@ def _quantize(key: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def pack_own(path: Path, out: Path, depth: int | None = None) -> Path:
-    """A packed file of a backbone that pretraining or distillation wrote, with the recipe it was made by.
+    """A packed file of a backbone that pretraining or distillation wrote, with all that it says of its making.
 
     Raises:
         WeightsError: missing, damaged, or not a backbone of one's own.
@@ -129,10 +130,8 @@ def pack_own(path: Path, out: Path, depth: int | None = None) -> Path:
     if architecture is None or is_packed(metadata):
         raise WeightsError(f"{path}: give the file of a backbone that slamfeat pretrain or slamfeat distill wrote")
     check_digest(state, metadata, path)
-    return pack(
-        state, out, name=metadata["name"], depth=depth, source=metadata.get("recipe", ""),
-        note=metadata.get("trained", ""), architecture=architecture,
-    )  # fmt: skip
+    source = f"trained by slamfeat at commit {metadata.get('commit', 'unknown')}"
+    return pack(state, out, name=metadata["name"], depth=depth, source=source, architecture=architecture, card=metadata)
 
 
 def pack_stored(name: str, out: Path, depth: int | None = None) -> Path:

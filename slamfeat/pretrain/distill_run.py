@@ -10,7 +10,6 @@ OUT/
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ from pathlib import Path
 import torch
 
 from slamfeat.backbones.own import save_backbone
-from slamfeat.config import to_yaml
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.distill_networks import Student, Teacher
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.distill_task import Distillation, DistillTask
+from slamfeat.pretrain.model_card import backbone_card
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
 from slamfeat.pretrain.run import ended, open_data, record, report_skipped
@@ -119,10 +118,6 @@ def _export(
     ranks.meet()  # the first writes the last checkpoint
     weights = load_weights(RunFolder(out / "run").checkpoints, training.step)
     copy_weights(weights, kept_weights(task.module, task.frozen), "the run's last checkpoint")
-    notes = {
-        **recipe.notes, "recipe": to_yaml(recipe), "steps": str(training.step),
-        "trained": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }  # fmt: skip
     files: dict[str, Path] = {}
     for config in recipe.students:
         name, architecture = config.name, config.architecture(recipe.crops.global_size)
@@ -130,7 +125,7 @@ def _export(
         if recipe.imitate:
             state, architecture = task.imitating(name, state, architecture)
         if ranks.first:
-            save_backbone(state, architecture, files[name], name=name, notes=notes)
+            save_backbone(state, architecture, files[name], name=name, notes=backbone_card(recipe, training))
             say(f"written to {files[name]}")
     ranks.meet()
     return files

@@ -10,7 +10,6 @@ OUT/
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.config import to_yaml
 from slamfeat.files import write_text
+from slamfeat.pretrain.model_card import backbone_card
 from slamfeat.pretrain.network import whole_copy
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ImagesConfig, PretrainRecipe
@@ -175,8 +175,5 @@ def _picture(recipe: PretrainRecipe, probes: Probes, backbone: Backbone, file: P
 
 
 def _export(recipe: PretrainRecipe, backbone: Backbone, training: TrainingResult, file: Path) -> None:
-    notes = {
-        **recipe.notes, "recipe": to_yaml(recipe), "steps": str(training.step),
-        "trained": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }  # fmt: skip
+    notes = backbone_card(recipe, training)
     save_backbone(backbone.state_dict(), recipe.architecture, file, name=recipe.model.name, notes=notes)

@@ -98,14 +98,14 @@ def test_of_a_backbone_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture
     architecture = Architecture(32, 2, 1, 14, 0, "offset", "mlp", 4.0, 4, 1.0, output_dim=64, imitates="tiny2/1")
     full = random_backbone(architecture, "own14").freeze()
     file, out = tmp_path / "own.safetensors", tmp_path / "small.safetensors"
-    save_backbone(full.state_dict(), architecture, file, name="own14", notes={"recipe": "r", "trained": "today"})
+    save_backbone(full.state_dict(), architecture, file, name="own14", notes={"recipe": "r", "commit": "c"})
     assert packed.main([str(file), str(out)]) == 0
     small = load_backbone("own14", out)
     images = random_images(14)
     assert torch.cosine_similarity(full(images).patch, small(images).patch, dim=1).min() > 0.995
     assert small.imitates == ("tiny2", 1) and 2 * out.stat().st_size < file.stat().st_size
     _, metadata = packed.unpack(out)
-    assert (metadata["source"], metadata["note"]) == ("r", "today")
+    assert (metadata["source"], metadata["recipe"]) == ("trained by slamfeat at commit c", "r")
     for wrong, said in ((out, "slamfeat distill wrote"), (tmp_path / "none.safetensors", "none.safetensors")):
         with pytest.raises(SystemExit):
             packed.main([str(wrong), str(tmp_path / "x.safetensors")])

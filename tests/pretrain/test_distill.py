@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 import slamfeat as sf
+from slamfeat.backbones.checkpoints import read_metadata
 from slamfeat.cli.main import app
 from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.pretrain.clusters import spherical_kmeans
@@ -230,6 +231,9 @@ def test_what_is_written_imitates_by_the_averaged_weights(tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     student = sf.load_backbone(str(out / "tiny14.safetensors"))
     assert student.imitates == ("dinov2-vits14", 5) and student.output is not None
+    card = read_metadata(out / "tiny14.safetensors")
+    assert "imitate: true" in card["recipe"] and card["steps"] == "6" and float(card["hours"]) > 0
+    assert card["commit"] and card["folders"] == "the shipped frames"
     weights, average = (kept(out, 6, suffix) for suffix in (".safetensors", ".ema.safetensors"))
     weight = average["students.tiny14.patch_maps.0.weight"]
     torch.testing.assert_close(student.output.weight, average["patch_scales.0.spread"][:, None] * weight)
