@@ -5,10 +5,11 @@
 One frontend (--preset) with the teacher, with each student, and with the first student's architecture and weights
 nobody trained, which shows what the rest of the frontend does by itself; a line each, so that depth and width can be
 chosen. Poses of pairs and odometry are those of `slamfeat bench` on configs/bench/test_split.yaml, in one run; nothing
-is chosen by them. Tokens are compared in float32, on photographs (--images) that every student's own recipe held out.
-Times are of the backbone alone, on the engine and in the precision that the frontend takes by itself, one thread, all
-in turn; the teacher is timed up to the block that the frontend looks at and, as the whole teacher, with all its blocks
-(on weights nobody trained). An interrupted run goes on; times are taken anew. Writes OUT.json and OUT.md.
+is chosen by them, and --tokens-only leaves them out where something is. Tokens are compared in float32, on photographs
+(--images) that every student's own recipe held out. Times are of the backbone alone, on the engine and in the precision
+that the frontend takes by itself, one thread, all in turn; the teacher is timed up to the block that the frontend looks
+at and, as the whole teacher, with all its blocks (on weights nobody trained).
+An interrupted run goes on; times are taken anew. Writes OUT.json and OUT.md.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def run(given: argparse.Namespace) -> None:
     for size in given.sizes:
         say(f"times at {size[0]}x{size[1]} …")
         times.append(milliseconds(blocks, size))
-    of_poses, problems = poses(found, given, say)
+    of_poses, problems = ([], {}) if given.tokens_only else poses(found, given, say)
     facts = header(given.command, f"1 for times, {max(given.jobs, 1)} processes for poses") | {
         "preset": given.preset, "teacher": given.teacher, "held out": len(held),
     }  # fmt: skip
@@ -231,7 +232,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the shared data folder")
     parser.add_argument("students", nargs="+", help="their files")
-    parser.add_argument("--teacher", default="default", help="a name or a file")
+    parser.add_argument("--teacher", default="dinov2-vits14-int8", help="a name or a file")
     parser.add_argument("--preset", default="balanced", choices=list(PRESETS), help="of the frontend")
     parser.add_argument("--images", type=Path, nargs="+", help="photographs; ImageNet's of DATA unless given")
     parser.add_argument(
@@ -241,6 +242,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs") / "student", help="recipes and predictions")
     parser.add_argument("--jobs", type=int, default=2, help="processes for poses")
     parser.add_argument("--overwrite", action="store_true", help="discard predictions that other code made")
+    parser.add_argument("--tokens-only", action="store_true", help="no poses: what shapes of students are chosen by")
     parser.add_argument("--quick", action="store_true", help="few frames and pairs: not to be quoted")
     words = list(sys.argv[1:] if arguments is None else arguments)
     given = parser.parse_args(words, argparse.Namespace(command="python -m benchmarks.student " + shlex.join(words)))

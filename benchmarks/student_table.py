@@ -13,10 +13,10 @@ from slamfeat.eval.report import markdown_grid
 TEACHER, WHOLE, UNTRAINED = "teacher", "whole teacher", "untrained student"
 MOST = 0.35
 """Share of the teacher's time that a student may take."""
-NOTES = (
-    "Of teacher: the share of its time up to the block that the frontend looks at; of whole: of all its blocks. AUC: "
-    "area under the recall of pose errors up to 5 and 20 degrees, over all pairs and those of each data set. ATE: root "
-    "mean square after the alignment of the mode, in brackets the tracked share where it is below 100 %; no ratio "
+NOTES = "Of teacher: the share of its time up to the block that the frontend looks at; of whole: of all its blocks."
+POSES = (
+    "AUC: area under the recall of pose errors up to 5 and 20 degrees, over all pairs and those of each data set. ATE: "
+    "root mean square after the alignment of the mode, in brackets the tracked share where it is below 100 %; no ratio "
     "where the shares differ. Median of three trials."
 )
 
@@ -49,8 +49,9 @@ def markdown(stored: Mapping[str, Any]) -> str:
             rows of `benchmarks.student_tokens`; `poses`, rows of `rows_of_results`; `problems`.
     """
     failed = "".join(f"\n- failed: {label}: {text}" for label, text in stored["problems"].items())
-    parts = (header_line(dict(stored["header"])), _lines(stored), _quick_enough(stored), _figures(stored))
-    return "# Students in their teacher's place\n\n" + "\n\n".join(parts) + f"\n{NOTES}\n{failed}"
+    parts = [header_line(dict(stored["header"])), _lines(stored), _quick_enough(stored)]
+    parts += [f"{_figures(stored)}\n{POSES}"] if stored["poses"] else []
+    return "# Students in their teacher's place\n\n" + "\n\n".join([*parts, NOTES]) + f"\n{failed}"
 
 
 def _lines(stored: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ def test_the_same_frontend_thrice(small: Path, tmp_path: Path) -> None:
     recipes = {label: json.loads(Path(rival.recipe).read_text()) for label, rival in found.items() if rival.recipe}
     assert list(recipes) == [TEACHER, STUDENT, UNTRAINED]
     assert {recipe["preset"] for recipe in recipes.values()} == {"balanced"}
-    assert recipes[TEACHER]["weights"] == "default" and recipes[STUDENT]["weights"] == str(small)
+    assert recipes[TEACHER]["weights"] == "dinov2-vits14-int8" and recipes[STUDENT]["weights"] == str(small)
     assert {label: (one.block, one.width) for label, one in found.items()} == {
         TEACHER: (5, 384), WHOLE: (11, 384), STUDENT: (0, 32), UNTRAINED: (0, 32),
     }  # fmt: skip
@@ -113,6 +113,13 @@ def test_tokens_are_compared_and_timed(small: Path) -> None:
     assert centred["b"] == pytest.approx(1, abs=1e-5) and abs(centred["c"]) < 0.5
     row = milliseconds({"a": ("default", 5), "c": (str(small), -1)}, (224, 154))
     assert "backbone at 224x154, " in row["figure"] and row["a"] > row["c"] > 0
+
+
+def test_without_poses_the_table_is_of_tokens_and_times(small: Path, tmp_path: Path) -> None:
+    student.run(parse([*words(small, tmp_path), "--tokens-only"]))
+    stored, table = json.loads((tmp_path / "table.json").read_text()), (tmp_path / "table.md").read_text()
+    assert not stored["poses"] and len(stored["tokens"]) == 2 and len(stored["times"]) == 1
+    assert f"| {STUDENT} | 1 | 32 |" in table and "AUC" not in table
 
 
 STORED = {
