@@ -140,7 +140,10 @@ def test_doctor_states_facts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
     assert facts["torch"] == torch.__version__ and facts["cores"] == os.cpu_count()
-    assert facts["shipped weights"] == ["default", "dinov2-vits14-int8"] and facts["stored weights"] == []
+    assert (
+        facts["shipped weights"] == ["default", "dinov2-vits14-int8", "slamfeat-vits14-2"]
+        and facts["stored weights"] == []
+    )
     assert any("slamfeat weights get dinov2-vits14" in line for line in facts["advice"])
     assert facts["weights folder"] == str(tmp_path / "weights")
     text = cli("doctor").stdout
