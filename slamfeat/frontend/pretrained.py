@@ -22,8 +22,8 @@ SHIPPED = {
 }
 """Backbones in the package by name, with their matrices as int8; made by `python -m slamfeat.backbones.packed`.
 
-"dinov2-vits14-int8" is DINOv2's ViT-S/14 without its last three blocks; "slamfeat-vits14-2" are two blocks that say what
-its sixth would (docs/pretraining.md). See NOTICE.
+"dinov2-vits14-int8" is DINOv2's ViT-S/14 without its last three blocks; "slamfeat-vits14-2" are two blocks that say
+what its sixth would (docs/pretraining.md). See NOTICE.
 """
 
 
