@@ -63,7 +63,7 @@ def test_copies_are_dropped_and_views_are_kept(images: Path, tmp_path: Path) -> 
         (("empty",), ("empty: holds no images",)),
         (("one", "sample.sahre=1"), ("unknown key 'sample.sahre'", "did you mean 'sample.share'")),
         (("one", "sample.share=2"), ("sample.share must lie in 0..1",)),
-        (("one", "embed.size=225"), ("embed.size=225 is not whole patches of default; use embed.size=224",)),
+        (("one", "embed.size=225"), ("embed.size=225 is not whole patches of dinov2-vits14-int8; use embed.size=224",)),
         (("one", "--address", "auto"), ("pass --engine ray",)),
         (("one", "--weights", "nothing.pth"), ("no weights file nothing.pth",)),
         (("one", "--recipe", "nothing.yaml"), ("no configuration file nothing.yaml",)),
