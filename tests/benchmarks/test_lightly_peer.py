@@ -94,7 +94,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_it_goes_on_where_it_was_and_saves_as_often_as_ours(asked: dict[str, Any], tmp_path: Path) -> None:
-    recipe, files = recipe_of("loop.save_every=70"), [f"{number}.jpg" for number in range(100)]
+    recipe, files = recipe_of("loop.save_every=70", "loop.steps=3000"), [f"{number}.jpg" for number in range(100)]
     ended = lightly_peer.train(recipe, files, tmp_path, 2)
     assert [step for step, _ in ended] == [1, 2, 3] and sorted(time for _, time in ended) == [time for _, time in ended]
     assert asked["callbacks"] == {"model_export": None, "model_checkpoint": {"every_n_train_steps": 70}}
