@@ -19,6 +19,7 @@ import torch
 from slamfeat.backbones.own import save_backbone
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.pretrain.beginning import build_backbone
 from slamfeat.pretrain.distill_networks import Student, Teacher
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.distill_task import Distillation, DistillTask
@@ -27,7 +28,6 @@ from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
 from slamfeat.pretrain.run import ended, open_data, record, report_skipped
 from slamfeat.pretrain.sources import Joined
-from slamfeat.pretrain.task import build_backbone
 from slamfeat.train.checkpoint import checkpoint_steps, load_weights
 from slamfeat.train.distributed import Ranks, joined_ranks
 from slamfeat.train.loop import TrainingResult, train
