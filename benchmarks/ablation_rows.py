@@ -27,6 +27,7 @@ DETECTOR = (
 )
 PRESET = "matcher.method=attention refine.align=true refine.min_correlation=0.7 refine.keep=true"
 TOKENS = "local=none matcher.gate=1"
+HEADS_WEIGHTS = "dinov2-vits14-int8"  # whose tokens the heads learnt from
 PUBLISHED = "dinov2-vits14"  # all blocks; those the package ships end with the ninth
 
 
@@ -44,7 +45,7 @@ class Group:
     title: str
     base: str
     rows: Mapping[str, str]
-    weights: str = "default"
+    weights: str = HEADS_WEIGHTS
 
 
 @dataclass(frozen=True)

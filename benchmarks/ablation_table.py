@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.ablation_rows import Row
+from benchmarks.ablation_rows import HEADS_WEIGHTS, Row
 from benchmarks.pareto import short
 from slamfeat.bench.cells import Cell, Table, plain_cell
 from slamfeat.bench.figures import data_figure, data_sets
@@ -64,7 +64,7 @@ def rows_with_figures(recipes: Mapping[Row, str], results: Mapping[str, Result])
 
 def _base(row: Row) -> str:
     """The words that the rows of a group share."""
-    weights = "" if row.group.weights == "default" else f"weights={row.group.weights}"
+    weights = "" if row.group.weights == HEADS_WEIGHTS else f"weights={row.group.weights}"
     return f"{row.group.base} {weights}".strip()
 
 

@@ -6,9 +6,9 @@
 
 DINOv2's claim for its small models (arXiv 2304.07193, Table 5 b) at our size. How long the distillation takes to begin
 and for a step is found by a short one first; its steps are then as many as fill the time that the pretraining took, its
-schedules in proportion. Evaluations count for neither, nor does the teacher's own training, as in the paper. Run
-nothing beside it. The figures are those of benchmarks.backbones, on the images that both held out. The same command
-goes on where it was interrupted.
+schedules in proportion. A run's time is its steps by the median time of one. Evaluations and checkpoints count for
+neither, nor does the teacher's own training, as in the paper. Run nothing beside it. The figures are those of
+benchmarks.backbones, on the images that both held out. The same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rich.console import Console
 
 from benchmarks.backbones import judged, write_table
 from benchmarks.command import run_and_show
-from benchmarks.training_curves import step_seconds
+from benchmarks.training_curves import seconds_a_step, step_seconds
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config
 from slamfeat.errors import ConfigError, InputError, TrainingError
@@ -42,6 +42,8 @@ from slamfeat.train.recipe_files import find_recipe
 
 PILOT = 40
 """Steps of the short one; the first half warms up."""
+LINE = 4
+"""Steps a line of its log."""
 LOOP = ("batch", "accumulate", "precision", "device")
 
 
@@ -97,8 +99,14 @@ def with_steps(recipe: DistillRecipe, steps: int, **changes: Any) -> DistillReci
 
 
 def seconds_of(run: Path) -> float:
-    """How long a run's steps took, and its checkpoints; without its evaluations."""
-    return step_seconds([json.loads(line) for line in (run / "run" / "log.jsonl").read_text().splitlines()])
+    """How long a run's steps take."""
+    lines = log_of(run)
+    return seconds_a_step(lines) * max((line["step"] for line in lines), default=0)
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (run / "run" / "log.jsonl").read_text().splitlines()]
 
 
 def steps_for(seconds: float, recipe: DistillRecipe, work: Path) -> tuple[int, float]:
@@ -109,28 +117,22 @@ def steps_for(seconds: float, recipe: DistillRecipe, work: Path) -> tuple[int, f
         TrainingError: it is not even time for the short one.
     """
     kept, half = work / "steps.json", PILOT // 2
-    short = with_steps(recipe, 2 * half, evaluate_every=0, patience=0, log_every=half)
+    short = with_steps(recipe, 2 * half, evaluate_every=0, patience=0, log_every=LINE)
     if not kept.is_file():  # one that was interrupted does not say how long it took to begin
         shutil.rmtree(work / "pilot", ignore_errors=True)
     began = time.perf_counter()
     distill(short, work / "pilot")  # which says whether it was another recipe's; ended, it is done at once
     took = time.perf_counter() - began
     if not kept.is_file() or json.loads(kept.read_text())["seconds"] != seconds:
-        log = (work / "pilot" / "run" / "log.jsonl").read_text()
-        known = json.loads(kept.read_text())["begin"] if kept.is_file() else took - seconds_of(work / "pilot")
-        found = {"seconds": seconds, "begin": known, "steps": int((seconds - known) / seconds_a_step(log, half))}
+        lines = log_of(work / "pilot")
+        known = json.loads(kept.read_text())["begin"] if kept.is_file() else took - step_seconds(lines)
+        steps = int((seconds - known) / seconds_a_step(lines, after=half))
+        found = {"seconds": seconds, "begin": known, "steps": steps}
         write_text(kept, json.dumps(found) + "\n")
     found = json.loads(kept.read_text())
     if found["steps"] < PILOT:
         raise TrainingError(f"{seconds:.0f} s are {found['steps']} steps of the distillation: pretrain for longer")
     return int(found["steps"]), float(found["begin"])
-
-
-def seconds_a_step(log: str, steps: int) -> float:
-    """From the last line with a time in a log.jsonl and the one before, `steps` steps apart."""
-    lines = [json.loads(line) for line in log.splitlines()]
-    before, after = [line["elapsed_s"] for line in lines if "elapsed_s" in line][-2:]
-    return float(after - before) / steps
 
 
 def run(given: argparse.Namespace) -> None:

@@ -40,7 +40,7 @@ from slamfeat.bench.run import run_tasks
 from slamfeat.config import load_config
 from slamfeat.eval.report import markdown_grid
 from slamfeat.files import write_text
-from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.frontend.pretrained import SHIPPED, load_pretrained
 from slamfeat.pretrain.probes import ProbeConfig, Probes
 from slamfeat.pretrain.probes.classes import held_out_accuracy, linear_accuracy
 from slamfeat.pretrain.probes.features import Describe, by_backbone, by_pixels
@@ -110,7 +110,7 @@ def shown_names(names: Sequence[str]) -> list[str]:
 def is_file(name: str) -> bool:
     """Whether `load_pretrained` takes this for a file."""
     path = Path(name).expanduser()
-    return name != "default" and bool(path.suffix or path.exists())
+    return name not in SHIPPED and bool(path.suffix or path.exists())
 
 
 def random_like(backbone: Backbone, weights: str) -> Backbone:
@@ -125,7 +125,7 @@ def random_like(backbone: Backbone, weights: str) -> Backbone:
 
 
 def architecture_of(weights: str, name: str) -> Architecture:
-    """Of the whole backbone behind a name or a file, which may hold its first blocks only, as the shipped one does.
+    """Of the whole backbone behind a name or a file, which may hold its first blocks only.
 
     Args:
         weights: the name or file.
@@ -134,8 +134,8 @@ def architecture_of(weights: str, name: str) -> Architecture:
     Raises:
         ConfigError: a file that does not say how its backbone is built, of a name that is not published.
     """
-    path = Path(weights).expanduser()
-    own = architecture_in(read_metadata(path), path) if is_file(weights) else None
+    path = SHIPPED.get(weights) or Path(weights).expanduser()
+    own = architecture_in(read_metadata(path), path) if path.is_file() else None
     return own or find_entry(name).architecture
 
 

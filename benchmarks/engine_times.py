@@ -24,7 +24,7 @@ from slamfeat.engines import Engine, make_engine
 from slamfeat.errors import SlamfeatError
 from slamfeat.files import write_text
 from slamfeat.frontend.frontend import default_layer
-from slamfeat.frontend.pretrained import load_pretrained
+from slamfeat.frontend.pretrained import SHIPPED, load_pretrained
 from slamfeat.image import read_image
 
 COMBINATIONS = tuple(
@@ -59,8 +59,8 @@ def measure(job: EngineJob) -> None:
     profiles: list[dict[str, Any]] = []
     for name in job.weights:
         backbone, _ = load_pretrained(name, parse_device("cpu"))
-        # The last block that is there: all nine of the shipped weights, all twelve of the official ones.
-        layers = [default_layer(backbone)] if name == "default" else [backbone.depth - 1]
+        # The last block that is there: of the shipped weights the one in use, of the official ones the twelfth.
+        layers = [default_layer(backbone)] if name in SHIPPED else [backbone.depth - 1]
         engines, missing = _engines(backbone, layers)
         for size in job.sizes:
             say(f"{job.threads} threads, {name}, {size} …")

@@ -27,7 +27,7 @@ from slamfeat.eval import markdown_table
 from slamfeat.files import write_text
 
 SIZES = ("308x238", "224x168", "630x476")
-WEIGHTS = ("default", "dinov2-vits14")
+WEIGHTS = ("default", "dinov2-vits14-int8", "dinov2-vits14")
 
 
 def collect(job_files: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:

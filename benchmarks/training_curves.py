@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from slamfeat.errors import InputError, SlamfeatError
@@ -47,6 +48,23 @@ def step_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
     # The last step is logged before it is judged.
     judged = (row["seconds"] for row in rows if "evaluation" in row and row["step"] < last["step"])
     return float(last["elapsed_s"] - sum(judged))
+
+
+def seconds_a_step(rows: Sequence[Mapping[str, Any]], after: int = 0) -> float:
+    """The median of a log.jsonl's lines, so that what else the machine did for a while does not count; 0 without any.
+
+    Args:
+        rows: the log's.
+        after: lines up to this step do not count.
+    """
+    timed = [row for row in rows if "elapsed_s" in row]
+    took = []
+    for before, line in zip([{"step": 0, "elapsed_s": 0.0}, *timed], timed, strict=False):
+        if before["step"] >= after and line["step"] > before["step"]:
+            between = [row for row in rows if "evaluation" in row and before["step"] <= row["step"] < line["step"]]
+            spent = line["elapsed_s"] - before["elapsed_s"] - sum(row["seconds"] for row in between)
+            took.append(spent / (line["step"] - before["step"]))
+    return median(took) if took else 0.0
 
 
 def run_curves(run: Path) -> dict[str, dict[str, Any]]:

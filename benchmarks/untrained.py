@@ -36,6 +36,7 @@ from slamfeat.data import open_sequence
 from slamfeat.eval import area_under_recall, markdown_table, matching_accuracy, pose_errors_deg
 from slamfeat.files import write_text
 from slamfeat.frontend import FeatureFrontend, Frontend, FrontendConfig
+from slamfeat.frontend.pretrained import SHIPPED
 from slamfeat.geometry.interpolate import poses_at
 from slamfeat.geometry.robust import estimate_homography, estimate_relative_pose
 from slamfeat.geometry.se3 import invert
@@ -49,7 +50,7 @@ ROWS: dict[str, list[str] | str] = {
     "OpenCV ORB": "orb",
     "OpenCV SIFT": "sift",
     "default": [],
-    "as shipped (int8, 9 blocks)": "default",
+    "as shipped (int8, 9 blocks)": "dinov2-vits14-int8",
     "RootSIFT alone": ["local_weight=1", "matcher.gate=1"],
     "RootSIFT, gated by tokens": ["local_weight=1"],
     "RootSIFT + tokens, not gated": ["matcher.gate=1"],
@@ -246,8 +247,9 @@ def main() -> None:
         if made == facts["commit"] or (given.only and name not in given.only):
             continue
         frontend: FeatureFrontend
-        if settings == "default":
-            frontend = Frontend.from_pretrained("default", engine="torch", precision="bf16" if given.bf16 else "fp32")
+        if settings in SHIPPED:
+            precision = "bf16" if given.bf16 else "fp32"
+            frontend = Frontend.from_pretrained(str(settings), preset="untrained", engine="torch", precision=precision)
         elif isinstance(settings, str):
             frontend = OpenCVFrontend(settings)
         else:

@@ -16,14 +16,14 @@ from slamfeat.frontend.heads.bundle import FORMAT
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SHIPPED = {
-    "default": ASSETS / "dinov2-vits14-int8.safetensors",
+    "default": ASSETS / "slamfeat-vits14-2-int8.safetensors",
     "dinov2-vits14-int8": ASSETS / "dinov2-vits14-int8.safetensors",
     "slamfeat-vits14-2": ASSETS / "slamfeat-vits14-2-int8.safetensors",
 }
 """Backbones in the package by name, with their matrices as int8; made by `python -m slamfeat.backbones.packed`.
 
-"dinov2-vits14-int8" is DINOv2's ViT-S/14 without its last three blocks; "slamfeat-vits14-2" are two blocks that say
-what its sixth would (docs/pretraining.md). See NOTICE.
+"slamfeat-vits14-2", the default, are two blocks that say what the sixth of DINOv2's ViT-S/14 would
+(docs/pretraining.md); "dinov2-vits14-int8" is that ViT-S/14 without its last three blocks. See NOTICE.
 """
 
 

@@ -72,6 +72,13 @@ def test_evaluations_do_not_count(tmp_path: Path) -> None:
     assert seconds_of(tmp_path) == 10.0
 
 
+def test_what_else_the_machine_did_does_not_count(tmp_path: Path) -> None:
+    """A step takes half a second, but for a while when it took ten times as long."""
+    elapsed = [5.0, 10.0, 60.0, 65.0, 70.0]
+    write_log(tmp_path, *({"step": 10 * (i + 1), "elapsed_s": seconds} for i, seconds in enumerate(elapsed)))
+    assert seconds_of(tmp_path) == 25.0
+
+
 def test_steps_fill_the_time_that_beginning_leaves(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,25 +37,27 @@ def test_a_row_each(
     judge = Probes.judge
     monkeypatch.setattr(Probes, "judge", lambda own, *words: sizes.append(own._side(14)) or judge(own, *words))
     groups = tmp_path / "groups.txt"
-    names = sorted(path.name for path in (sample_path() / "rgb").iterdir())
-    groups.write_text("".join(f"{'odd' if i % 2 else 'even'} {name}\n" for i, name in enumerate(names)))
-    words = ["default", str(small), "--images", str(sample_path() / "rgb"), "--groups", str(groups)]
+    photos = sorted(path.name for path in (sample_path() / "rgb").iterdir())
+    groups.write_text("".join(f"{'odd' if i % 2 else 'even'} {name}\n" for i, name in enumerate(photos)))
+    names = ["dinov2-vits14-int8", "default", str(small)]
+    words = [*names, "--images", str(sample_path() / "rgb"), "--groups", str(groups)]
     main([*words, "--held-out", "0.3", "--count", "4", "--size", "112", "--out", str(tmp_path / "table")])
     table = capsys.readouterr().out
-    assert sizes == [112] * 4 and "size 112" in table
+    assert sizes == [112] * 5 and "size 112" in table
     rows = {row["backbone"]: row for row in json.loads((tmp_path / "table.json").read_text())["rows"]}
-    assert list(rows) == ["raw pixels", "small14, untrained", "default", "small14"]
+    assert list(rows) == ["raw pixels", "small14, untrained", "dinov2-vits14-int8", "default", "small14"]
     assert all(heading in table for key, heading in COLUMNS.items() if not key.startswith("auc"))
     # A ViT-S/14 (22.06 M with its mask token) but for three of its twelve blocks: 12 C^2 + 15 C numbers each.
     shipped = 22_056_576 - 3 * (12 * 384**2 + 15 * 384)
-    assert rows["default"]["parameters_m"] == pytest.approx(shipped / 1e6)
-    assert rows["default"]["ms"] > rows["small14"]["ms"] > 0 and rows["raw pixels"]["ms"] is None
+    assert rows["dinov2-vits14-int8"]["parameters_m"] == pytest.approx(shipped / 1e6)
+    assert rows["dinov2-vits14-int8"]["ms"] > rows["default"]["ms"] > rows["small14"]["ms"] > 0
+    assert rows["raw pixels"]["ms"] is None
     assert rows["default"]["correspondence"] > rows["small14"]["correspondence"]
     assert all(0 <= row[key] <= 100 for row in rows.values() for key in ("knn", "linear", "correspondence"))
 
 
 def test_untrained_is_of_the_same_kind_and_untrained(small: Path) -> None:
-    for weights, layer_scale in (("default", 1.0), (str(small), 0.1)):
+    for weights, layer_scale in (("dinov2-vits14-int8", 1.0), ("default", 1.0), (str(small), 0.1)):
         backbone, _ = load_pretrained(weights, torch.device("cpu"))
         before = torch.random.get_rng_state()
         untrained = random_like(backbone, weights)

@@ -22,7 +22,7 @@ from tests.backbones.tiny_backbones import make_backbone
 
 
 def test_operations_of_a_vit_small_are_counted_as_in_its_paper() -> None:
-    backbone, _ = load_pretrained("default", parse_device("cpu"))
+    backbone, _ = load_pretrained("dinov2-vits14-int8", parse_device("cpu"))
     width, tokens, blocks = 384, 17 * 22 + 1, 9
     # Twelve width^2 weights a block (query, key, value, projection, and the MLP's two by four).
     linear = 2 * tokens * 12 * width**2

@@ -48,7 +48,7 @@ def test_what_was_saved_is_loaded(heads: Heads, tmp_path: Path) -> None:
 
 def test_a_frontend_with_heads_matches_a_shifted_photo(heads: Heads, tmp_path: Path, photo: np.ndarray) -> None:
     path = save_heads(heads, tmp_path / "h.safetensors")
-    frontend = Frontend.from_pretrained("default", config=learned(path), engine="torch", precision="fp32")
+    frontend = Frontend.from_pretrained("dinov2-vits14-int8", config=learned(path), engine="torch", precision="fp32")
     first, second = frontend.extract(photo[:-20, :-40]), frontend.extract(photo[20:, 40:])
     assert first.descriptors.shape == (1, 1024, 64)
     points0, points1, _ = frontend.match(first, second).numpy()
@@ -65,7 +65,7 @@ def test_the_matcher_is_lighterglue_until_tokens_are_let_in(
         config = learned("", refine="none")
         config.depth = depth
         monkeypatch.setattr(heads, "about", dataclasses.replace(heads.about, layer=int(12 * depth) - 1))
-        frontend = Frontend.from_pretrained("default", config=FrontendConfig(depth=depth), engine="torch")
+        frontend = Frontend.from_pretrained("dinov2-vits14-int8", config=FrontendConfig(depth=depth), engine="torch")
         frontend = Frontend(frontend.backbone, config, engine=frontend.engine, heads=heads)
         matches.append(frontend.match(frontend.extract(photo), frontend.extract(photo[::-1].copy())))
     torch.testing.assert_close(matches[0].scores, matches[1].scores, atol=1e-5, rtol=0)
@@ -76,11 +76,11 @@ def test_heads_that_do_not_fit_are_refused(heads: Heads, tmp_path: Path) -> None
     other = learned(path)
     other.depth = 0.5
     with pytest.raises(ConfigError, match=r"trained on block .* not on \[5\]"):
-        Frontend.from_pretrained("default", config=other, engine="torch")
+        Frontend.from_pretrained("dinov2-vits14-int8", config=other, engine="torch")
     with pytest.raises(ConfigError, match="need trained heads"):
-        Frontend.from_pretrained("default", config=learned(""), engine="torch")
+        Frontend.from_pretrained("dinov2-vits14-int8", config=learned(""), engine="torch")
     with pytest.raises(ConfigError, match="unknown heads 'nonsense'"):
-        Frontend.from_pretrained("default", config=learned("nonsense"), engine="torch")
+        Frontend.from_pretrained("dinov2-vits14-int8", config=learned("nonsense"), engine="torch")
 
 
 def test_shipped_heads_are_small() -> None:

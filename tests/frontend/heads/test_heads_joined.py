@@ -31,7 +31,7 @@ MATCHER = AttentionConfig(input_dim=192, token_dim=0, dim=48, layers=2)
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return load_pretrained("default", torch.device("cpu"))[0]
+    return load_pretrained("dinov2-vits14-int8", torch.device("cpu"))[0]
 
 
 @pytest.fixture(scope="module")
