@@ -95,8 +95,9 @@ class Frontend:
         """A frontend with trained weights. Downloads nothing.
 
         Args:
-            name_or_path: "default" (shipped with the package), a backbone's name such as "dinov2-vits14" (its weights
-                come from the cache, see `slamfeat weights get`), or a weights file.
+            name_or_path: "default" or "dinov2-vits14-int8", a student and its teacher (shipped with the package); a
+                backbone's name such as "dinov2-vits14" (its weights come from the cache, see `slamfeat weights get`);
+                or a weights file.
             preset: named settings: "accurate", "balanced" (the default), "fast", or "untrained" (the default with a
                 backbone that no shipped heads know).
             config: settings of your own, instead of a preset.
