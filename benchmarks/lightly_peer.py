@@ -10,9 +10,9 @@
 
 Runs in an environment of its own, since LightlyTrain (AGPL-3.0) is no dependency of slamfeat's, with this checkout as
 the working folder. Model, crops, masks, heads, schedules and rates are the recipe's; augmentations are LightlyTrain's.
-Writes what it trained (its teacher, as ours) for `load_backbone`, and OUT/peer.json and peer.md: images a second of the
-steps after the first tenth, which warms up, waiting for images included and checkpoints excluded, as in our own log;
-with --ours beside those of a `slamfeat pretrain` of the same recipe. The same command goes on where it was interrupted;
+Writes what it trained (its teacher, as ours) for `load_backbone`, and OUT/peer.json and peer.md: images a second, the
+median of the steps after the first tenth, which warms up, waiting for images included and checkpoints excluded, as in
+our own log; with --ours beside those of a `slamfeat pretrain` of the same recipe. The same command goes on where it was interrupted;
 the rate is then of the last session.
 """
 
@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.lightly_method import check_recipe, method_of, model_of, views_of
@@ -81,10 +82,10 @@ def train(recipe: PretrainRecipe, files: Sequence[str], run: Path, workers: int)
 
 
 def peer_rate(ended: Sequence[tuple[int, float]], recipe: PretrainRecipe) -> float | None:
-    """Images a second between the ends of steps; without the session's first tenth and the steps that were saved."""
+    """Median images a second from step to step; without the session's first tenth and the steps that were saved."""
     timed = pairwise(ended[len(ended) // 10 :])
     seconds = [after - before for (_, before), (step, after) in timed if step % recipe.loop.save_every]
-    return recipe.loop.batch * len(seconds) / sum(seconds) if seconds else None
+    return recipe.loop.batch / median(seconds) if seconds else None
 
 
 def our_row(run: Path, recipe: PretrainRecipe, images: int) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def our_row(run: Path, recipe: PretrainRecipe, images: int) -> dict[str, Any]:
     loop, rows = recipe.loop, map(json.loads, (run / "run" / "log.jsonl").read_text().splitlines())
     lines = [row for row in rows if f"{loop.unit}_per_s" in row]
     rates = [row[f"{loop.unit}_per_s"] for row in lines if row["step"] - loop.log_every >= loop.steps // 10]
-    rate = len(rates) / sum(1 / one for one in rates) if rates else None  # lines are of as many steps each
+    rate = median(rates) if rates else None
     return {"trainer": "slamfeat", "steps": lines[-1]["step"], "images": images, "images_per_s": rate}
 
 
