@@ -12,8 +12,8 @@ Runs in an environment of its own, since LightlyTrain (AGPL-3.0) is no dependenc
 the working folder. Model, crops, masks, heads, schedules and rates are the recipe's; augmentations are LightlyTrain's.
 Writes what it trained (its teacher, as ours) for `load_backbone`, and OUT/peer.json and peer.md: images a second, the
 median of the steps after the first tenth, which warms up, waiting for images included and checkpoints excluded, as in
-our own log; with --ours beside those of a `slamfeat pretrain` of the same recipe. The same command goes on where it was interrupted;
-the rate is then of the last session.
+our own log; with --ours beside those of a `slamfeat pretrain` of the same recipe. The same command goes on where it was
+interrupted; the rate is then of the last session.
 """
 
 from __future__ import annotations
