@@ -268,8 +268,17 @@ def layers_of(backbone: Backbone, config: FrontendConfig) -> list[int]:
     layers = config.layers or [default_layer(backbone, config.depth)]
     for layer in layers:
         if not -backbone.depth <= layer < backbone.depth:
-            raise ConfigError(f"layers: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}")
+            raise ConfigError(
+                f"layers: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}{_instead(backbone)}"
+            )
     return layers
+
+
+def _instead(backbone: Backbone) -> str:
+    if backbone.imitates is None:
+        return ""
+    teacher, block = backbone.imitates
+    return f"; left out, layers are what block {block} of {teacher} says, which this one imitates"
 
 
 def cell_of(backbone: Backbone, config: FrontendConfig) -> int:

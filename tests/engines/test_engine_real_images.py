@@ -20,15 +20,15 @@ FOLDERS = ("kitti/00_first200", "7scenes/redkitchen_000_399", "euroc/V1_01_easy_
 FLOOR = {"bf16": 0.999, "int8": 0.998}
 
 
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return load_pretrained("default", torch.device("cpu"))[0]
+@pytest.fixture(scope="module", params=["default", "dinov2-vits14-int8"])
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return load_pretrained(request.param, torch.device("cpu"))[0]
 
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, backbone: Backbone) -> Engine:
     need_engine("openvino", request.param)
-    return make_engine(backbone, [8], "openvino", request.param)
+    return make_engine(backbone, [backbone.depth - 1], "openvino", request.param)
 
 
 def cosines(engine: Engine, backbone: Backbone, files: list[Path]) -> list[float]:
@@ -37,7 +37,7 @@ def cosines(engine: Engine, backbone: Backbone, files: list[Path]) -> list[float
         image = to_batch(read_image(file))
         height, width = image.shape[-2:]
         small, _ = resize(image, (width // 28 * 14, height // 28 * 14))
-        (wanted,) = backbone.intermediate(backbone.normalize(small), [8])
+        (wanted,) = backbone.intermediate(backbone.normalize(small), [backbone.depth - 1])
         found.append(mean_cosine(engine(small)[0], wanted))
     return found
 

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from slamfeat.backbones.checkpoints import read_metadata
-from slamfeat.frontend import Frontend
+from slamfeat.errors import ConfigError
+from slamfeat.frontend import Frontend, FrontendConfig
 from slamfeat.frontend.pretrained import SHIPPED, load_pretrained
 from slamfeat.image import read_image
 
@@ -57,3 +58,10 @@ def test_the_shipped_heads_serve_it(photo: np.ndarray, preset: str) -> None:
     points0, points1, _ = matches.numpy()
     wrong = np.linalg.norm(points0 - points1 - [60, 40], axis=1)
     assert len(points0) > 60 and (wrong < 1).mean() > 0.9
+
+
+def test_its_teachers_blocks_are_not_among_its_own() -> None:
+    with pytest.raises(
+        ConfigError, match=r"blocks 0\.\.1, not 5; left out, layers are what block 5 of dinov2-vits14 says"
+    ):
+        Frontend.from_pretrained(STUDENT, config=FrontendConfig(layers=[5]), engine="torch")

@@ -338,18 +338,22 @@ def test_a_teachers_scores_are_of_its_own_tokens() -> None:
 
 def test_a_student_may_begin_as_its_teachers_first_blocks() -> None:
     first = "students=[{name: first, embed_dim: 384, depth: 2, num_heads: 6, grid: 37}]"
-    task = made(first, "init=default", "dense.layers=[[-1,5]]")
+    task = made(first, "init=dinov2-vits14-int8", "dense.layers=[[-1,5]]")
     ours, theirs = task.student_backbone("first"), task.teacher.backbone
     images = torch.randn(1, 3, 28, 42, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ours.intermediate(images, [1]), theirs.intermediate(images, [1]))
-    with pytest.raises(WeightsError, match=r"init=default: does not fit deep in blocks\.9"):
-        made(first.replace("first", "deep").replace("depth: 2", "depth: 10"), "init=default", "dense.layers=[[-1,5]]")
+    with pytest.raises(WeightsError, match=r"init=dinov2-vits14-int8: does not fit deep in blocks\.9"):
+        made(
+            first.replace("first", "deep").replace("depth: 2", "depth: 10"),
+            "init=dinov2-vits14-int8",
+            "dense.layers=[[-1,5]]",
+        )
 
 
 def test_a_student_with_narrower_feed_forward_parts_begins_with_the_units_that_say_most() -> None:
     """Those left out are the ones whose loss changes the teacher's first blocks least."""
     first = "students=[{name: first, embed_dim: 384, depth: 2, num_heads: 6, grid: 37, ffn_ratio: 3.0}]"
-    task = made(first, "init=default", "dense.layers=[[-1,5]]")
+    task = made(first, "init=dinov2-vits14-int8", "dense.layers=[[-1,5]]")
     ours, theirs = task.student_backbone("first"), task.teacher.backbone
     images = torch.randn(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
     wanted, (kept,) = theirs.intermediate(images, [1])[0], ours.intermediate(images, [1])
@@ -377,8 +381,8 @@ def test_settings_that_do_not_fit() -> None:
         DistillRecipe(students=[ModelConfig(name="a"), ModelConfig(name="b", patch_size=16)])
     with pytest.raises(ConfigError, match="'dinov2-vits14' is no name of your own"):
         small_distillation("students=[{name: dinov2-vits14, like: dinov2-vits14}]")
-    with pytest.raises(WeightsError, match="init=default: does not fit tiny14"):
-        made("init=default")
+    with pytest.raises(WeightsError, match="init=dinov2-vits14-int8: does not fit tiny14"):
+        made("init=dinov2-vits14-int8")
     with pytest.raises(ConfigError, match=r"has blocks"):
         made("dense.layers=[[-1,30]]")
     with pytest.raises(ConfigError, match=r"blocks 0..3"):

@@ -215,9 +215,10 @@ def test_a_run_may_begin_with_weights(tmp_path: Path) -> None:
 
 def test_other_weights_are_refused() -> None:
     with pytest.raises(
-        WeightsError, match=r"init=default: does not fit tiny14 in cls_token \(1, 1, 384\) instead .* more; give the"
+        WeightsError,
+        match=r"init=dinov2-vits14-int8: does not fit tiny14 in cls_token \(1, 1, 384\) instead .* more; give the",
     ):
-        made("init=default")
+        made("init=dinov2-vits14-int8")
     with pytest.raises(ConfigError, match="unknown backbone"):
         made("init=dinov2-vits15")
 

@@ -149,7 +149,7 @@ def test_the_tiny_recipe_learns_to_match(tmp_path: Path, sample: Path) -> None:
     assert before["recall"] < 0.01
     assert after["precision"] > neighbours["precision"] - 0.1 > 0.2
     assert after["recall"] > neighbours["recall"] / 3 > 0.15
-    config = FrontendConfig(num_keypoints=256, layers=[5], heads=str(tmp_path / "heads.safetensors"))
+    config = FrontendConfig(num_keypoints=256, heads=str(tmp_path / "heads.safetensors"))
     config.matcher.method, config.refine.method = "attention", "learned"
     config.matcher.min_probability, config.refine.min_confidence = 0.01, 0.0  # two minutes make no sure matches
     frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")

@@ -46,7 +46,7 @@ def test_the_run_makes_all_heads_and_a_frontend_uses_them(scratch: Path, sample:
     assert heads.about.fine == "finer" and heads.matcher.tokens is None
     assert "joint" in heads.about.notes and "refiner" in heads.about.notes
     config = FrontendConfig(
-        num_keypoints=128, layers=[5], cell=14, heads=str(file), selector=SelectorConfig(saliency="learned"),
+        num_keypoints=128, cell=14, heads=str(file), selector=SelectorConfig(saliency="learned"),
         matcher=MatcherConfig(method="attention", min_probability=0.0), refine=RefineConfig(method="none"),
     )  # fmt: skip
     frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
@@ -87,7 +87,7 @@ def test_the_recipe_for_gpus_in_miniature(sample: Path, tmp_path: Path) -> None:
         make_tartanair_room(tmp_path / f"data/boards/Easy/P00{number}", photos, moves * [1, 1 - 2 * number, 1, 1])
     out = tmp_path / "run"
     words = [
-        *SMALL, "weights=default", "layer=5", "workers=1", f"data.sequences=['{tmp_path}/data/*/*/P*']",
+        *SMALL, "weights=dinov2-vits14-int8", "layer=5", "workers=1", f"data.sequences=['{tmp_path}/data/*/*/P*']",
         "data.sequence.max_gap=3", "joint.loop.accumulate=1", "joint.loop.steps=6", "joint.loop.evaluate_every=3",
         "joint.task.pose_after=2", "joint.task.pose_ramp=1e-3",
     ]  # fmt: skip

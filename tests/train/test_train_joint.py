@@ -71,7 +71,12 @@ def tartanair(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def posed(tartanair: Path) -> HeadsRecipe:
     """The recipe for GPUs, in miniature."""
-    words = ["weights=default", "layer=5", f"data.sequences=['{tartanair}/*/*/P*']", "data.sequence.max_gap=3"]
+    words = [
+        "weights=dinov2-vits14-int8",
+        "layer=5",
+        f"data.sequences=['{tartanair}/*/*/P*']",
+        "data.sequence.max_gap=3",
+    ]
     return recipe(*words, "joint.rows=6", "joint.held_out=2", name="gpu_tartanair")
 
 
@@ -137,7 +142,7 @@ def test_rows_of_tartanair_have_poses_that_their_matches_decide(cache: PairCache
 
 def test_rows_without_a_pose_say_so(photos: list[Path]) -> None:
     config = FrontendConfig(num_keypoints=64, cell=14, layers=[5])
-    frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
+    frontend = Frontend.from_pretrained("dinov2-vits14-int8", config=config, engine="torch", precision="fp32")
     preparer = JointPreparer(frontend, SIZE)
     row = preparer(plane_pairs(photos).pair(0))
     assert not row["posed"] and not row["K0"].any() and not row["motion1"].any()
@@ -203,7 +208,7 @@ def test_the_pose_has_its_share_of_the_loss(
 def test_a_frontend_sees_what_was_trained_on(photos: list[Path]) -> None:
     """Keypoints and descriptors of a row, by the heads in training's form, are those of a frontend with the heads."""
     config = FrontendConfig(num_keypoints=64, cell=14, layers=[5])
-    frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
+    frontend = Frontend.from_pretrained("dinov2-vits14-int8", config=config, engine="torch", precision="fp32")
     pair = plane_pairs(photos, SIZE).pair(0)
     row = {name: torch.from_numpy(np.asarray(value)) for name, value in JointPreparer(frontend, SIZE)(pair).items()}
     torch.manual_seed(0)

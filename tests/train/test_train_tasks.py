@@ -34,7 +34,7 @@ FINE_DIM = 64
 @pytest.fixture(scope="module")
 def frontend() -> Frontend:
     return Frontend.from_pretrained(
-        "default", config=FrontendConfig(num_keypoints=128, depth=0.34), engine="torch", precision="fp32"
+        "dinov2-vits14-int8", config=FrontendConfig(num_keypoints=128, depth=0.34), engine="torch", precision="fp32"
     )
 
 
@@ -151,8 +151,8 @@ def test_the_matcher_learns_on_the_keypoints_it_will_be_given(
     recipe = HeadsRecipe(matcher=MatcherStage(keypoints=96, selector=selector))
     pair = pairs.pair(2)
     row = stages.KINDS["matcher"].preparer(recipe, torch.device("cpu"))(pair)
-    config = FrontendConfig(num_keypoints=96, layers=[recipe.layer], selector=selector, heads="light")
-    frontend = Frontend.from_pretrained("default", config=config, engine="torch", precision="fp32")
+    config = FrontendConfig(num_keypoints=96, selector=selector, heads="light")
+    frontend = Frontend.from_pretrained(recipe.weights, config=config, engine="torch", precision="fp32")
     features = frontend.extract(pair.image0)
     assert int(features.mask.sum()) > 30
     np.testing.assert_allclose(row["keypoints0"], features.keypoints[0].numpy(), atol=1e-4)
