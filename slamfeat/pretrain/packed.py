@@ -8,16 +8,20 @@ residual, and does not compute what it drops.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.layers import Attention, Block, Rope
 
 Branch = Callable[[Tensor, "Layout"], Tensor]
+_FEW_TOKENS = 300
+"""Up to which the products, which are kept for the gradient, take less memory than all else does."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Layout:
     def attend(self, attention: Attention, tokens: Tensor) -> Tensor:
         """(T, C) to (T, C), each crop by itself."""
         qkv = self.split(attention.qkv(tokens))
-        attended = [attention.attend(part, rope).flatten(0, 1) for part, rope in zip(qkv, self.ropes, strict=True)]
+        with plain_products(qkv):
+            attended = [attention.attend(part, rope).flatten(0, 1) for part, rope in zip(qkv, self.ropes, strict=True)]
         out: Tensor = attention.proj(torch.cat(attended))
         return out
 
@@ -60,6 +65,16 @@ class Layout:
             shapes.append((kept, count))
             first += batch * count
         return Layout(tuple(shapes), self.ropes), torch.cat(places), torch.cat(scales)
+
+
+def plain_products(parts: Sequence[Tensor]) -> AbstractContextManager[None]:
+    """Attention by products of matrices, for (B, N, C) whose gradient torch's own kernel is slow at.
+
+    That is bfloat16 on a processor: for few tokens a crop the kernel takes twice as long backwards (torch 2.13).
+    """
+    tokens = max(part.shape[1] for part in parts)
+    slow = parts[0].device.type == "cpu" and parts[0].dtype == torch.bfloat16 and torch.is_grad_enabled()
+    return sdpa_kernel(SDPBackend.MATH) if slow and tokens <= _FEW_TOKENS else nullcontext()
 
 
 class PackedBlock(Block):

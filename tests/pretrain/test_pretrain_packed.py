@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.registry import Architecture
 from slamfeat.errors import ConfigError
-from slamfeat.pretrain.packed import packable, run_packed
+from slamfeat.pretrain.packed import packable, plain_products, run_packed
 
 ARCHITECTURES = {
     "dinov2": Architecture(64, 3, 2, 14, 0, "offset", grid=16, layer_scale=0.5),
@@ -74,6 +76,33 @@ def test_activations_computed_again_give_the_same_gradients() -> None:
         gradients.append([p.grad for p in backbone.parameters() if p.grad is not None])
     assert len(gradients[0]) > 30
     torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_in_bfloat16_are_those_of_single_precision(recompute: bool) -> None:
+    """Attention is another computation there, where it needs a gradient and where it does not."""
+    gradients, said = [], []
+    for reduced in (False, True):
+        backbone = trainable("dinov2").train()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=reduced):
+            (found,) = run_packed(backbone, crops(14), recompute=recompute)
+            with torch.no_grad():
+                (alone,) = run_packed(backbone, crops(14))
+        torch.stack([part.patch.float().square().mean(1)[:, ::7].sum() for part in found]).sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in backbone.parameters() if p.grad is not None]))
+        said += [found[0].patch.detach().float().flatten(), alone[0].patch.float().flatten()]
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
+    for one in said[1:]:
+        assert torch.nn.functional.cosine_similarity(said[0], one, dim=0) > 0.9995
+
+
+def test_products_are_kept_for_the_gradient_of_few_tokens_alone() -> None:
+    def way(dtype: torch.dtype, tokens: int) -> bool:
+        return not isinstance(plain_products([torch.zeros(1, tokens, 8, dtype=dtype)]), nullcontext)
+
+    assert way(torch.bfloat16, 65) and not way(torch.bfloat16, 1370) and not way(torch.float32, 65)
+    with torch.no_grad():
+        assert not way(torch.bfloat16, 65)
 
 
 def test_stochastic_depth_is_right_on_average_and_off_for_judging() -> None:
