@@ -23,7 +23,7 @@ from slamfeat.bench.peak import backbone_operations, matmul_peaks
 from slamfeat.engines import Engine, make_engine
 from slamfeat.errors import SlamfeatError
 from slamfeat.files import write_text
-from slamfeat.frontend.frontend import default_layer
+from slamfeat.frontend.grid_choice import default_layer
 from slamfeat.frontend.pretrained import SHIPPED, load_pretrained
 from slamfeat.image import read_image
 

@@ -37,7 +37,8 @@ from slamfeat.errors import SlamfeatError
 from slamfeat.eval import markdown_table
 from slamfeat.files import write_text
 from slamfeat.frontend.config import FrontendConfig
-from slamfeat.frontend.frontend import Frontend, layers_of
+from slamfeat.frontend.frontend import Frontend
+from slamfeat.frontend.grid_choice import layers_of
 from slamfeat.frontend.heads.bundle import Heads, load_heads
 from slamfeat.frontend.matcher import MatcherConfig
 from slamfeat.frontend.matching import match_features

@@ -41,7 +41,7 @@ from slamfeat.bench.run import run_tasks
 from slamfeat.config import load_config
 from slamfeat.errors import ConfigError
 from slamfeat.files import write_text
-from slamfeat.frontend.frontend import layers_of
+from slamfeat.frontend.grid_choice import layers_of
 from slamfeat.frontend.presets import PRESETS
 from slamfeat.frontend.pretrained import backbone_name, load_pretrained
 from slamfeat.pretrain.sources import Joined, open_images, split_names

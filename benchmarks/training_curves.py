@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -59,7 +60,7 @@ def seconds_a_step(rows: Sequence[Mapping[str, Any]], after: int = 0) -> float:
     """
     timed = [row for row in rows if "elapsed_s" in row]
     took = []
-    for before, line in zip([{"step": 0, "elapsed_s": 0.0}, *timed], timed, strict=False):
+    for before, line in pairwise([{"step": 0, "elapsed_s": 0.0}, *timed]):
         if before["step"] >= after and line["step"] > before["step"]:
             between = [row for row in rows if "evaluation" in row and before["step"] <= row["step"] < line["step"]]
             spent = line["elapsed_s"] - before["elapsed_s"] - sum(row["seconds"] for row in between)

@@ -77,7 +77,7 @@ def _engine(advice: list[str]) -> str:
     from slamfeat.engines import plan_engine
     from slamfeat.errors import SlamfeatError
     from slamfeat.frontend import FrontendConfig
-    from slamfeat.frontend.frontend import layers_of
+    from slamfeat.frontend.grid_choice import layers_of
     from slamfeat.frontend.pretrained import load_pretrained
 
     try:

@@ -14,12 +14,12 @@ from torch.profiler import record_function
 
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.load import parse_device
-from slamfeat.backbones.registry import BACKBONES
 from slamfeat.engines import Engine, make_engine
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend.config import FrontendConfig
 from slamfeat.frontend.descriptor import join, token_grid, tokens_at
+from slamfeat.frontend.grid_choice import cell_of, layers_of
 from slamfeat.frontend.heads.bundle import Heads, load_heads
 from slamfeat.frontend.heads.describe import FineView, view_fine
 from slamfeat.frontend.heads.detect import select_seen
@@ -28,7 +28,7 @@ from slamfeat.frontend.heads_fit import check_heads, engine_heads
 from slamfeat.frontend.local import dense_root_sift
 from slamfeat.frontend.matching import match_features
 from slamfeat.frontend.pixels import Pixels, allowed_pixels, load_pixels
-from slamfeat.frontend.selector import part_side, select_keypoints
+from slamfeat.frontend.selector import select_keypoints
 from slamfeat.image import ImageLike
 from slamfeat.types import Features, Matches, PatchGrid, SampleMode
 
@@ -257,48 +257,3 @@ class Frontend:
                 return local
         tokens = F.normalize(grid.sample(keypoints, cast(SampleMode, self.config.sampling)), dim=2)
         return tokens if local is None else join(tokens, local, self.config.local_weight)
-
-
-def layers_of(backbone: Backbone, config: FrontendConfig) -> list[int]:
-    """The blocks whose tokens a frontend uses.
-
-    Raises:
-        ConfigError: one that the backbone does not have.
-    """
-    layers = config.layers or [default_layer(backbone, config.depth)]
-    for layer in layers:
-        if not -backbone.depth <= layer < backbone.depth:
-            raise ConfigError(
-                f"layers: {backbone.name} has blocks 0..{backbone.depth - 1}, not {layer}{_instead(backbone)}"
-            )
-    return layers
-
-
-def _instead(backbone: Backbone) -> str:
-    if backbone.imitates is None:
-        return ""
-    teacher, block = backbone.imitates
-    return f"; left out, layers are what block {block} of {teacher} says, which this one imitates"
-
-
-def cell_of(backbone: Backbone, config: FrontendConfig) -> int:
-    """Pixels of the image that one patch covers.
-
-    Raises:
-        ConfigError: it cannot be split into `selector.splits` equal parts.
-    """
-    cell = config.cell or 2 * backbone.patch_size
-    part_side(cell, config.selector.splits)
-    return cell
-
-
-def default_layer(backbone: Backbone, share: float = FrontendConfig.depth) -> int:
-    """Index of the last block in a share of the published depth, or the last one that a shortened backbone has.
-
-    Of one that imitates another's tokens it is the last: these are what its heads know.
-    """
-    if backbone.imitates is not None:
-        return backbone.depth - 1
-    known = BACKBONES.get(backbone.name)
-    depth = known.architecture.depth if known else backbone.depth
-    return min(max(1, int(depth * share)), backbone.depth) - 1

@@ -70,7 +70,7 @@ class Layout:
 def plain_products(parts: Sequence[Tensor]) -> AbstractContextManager[None]:
     """Attention by products of matrices, for (B, N, C) whose gradient torch's own kernel is slow at.
 
-    That is bfloat16 on a processor: for few tokens a crop the kernel takes twice as long backwards (torch 2.13).
+    That is bfloat16 on a processor: for few tokens a crop the kernel is the slower way back (torch 2.13).
     """
     tokens = max(part.shape[1] for part in parts)
     slow = parts[0].device.type == "cpu" and parts[0].dtype == torch.bfloat16 and torch.is_grad_enabled()

@@ -10,7 +10,7 @@ from slamfeat.backbones.load import parse_device
 from slamfeat.config import load_config
 from slamfeat.engines.make import plan_engine
 from slamfeat.frontend import Frontend, FrontendConfig
-from slamfeat.frontend.frontend import layers_of
+from slamfeat.frontend.grid_choice import layers_of
 from slamfeat.frontend.presets import default_preset, find_preset
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.vo.config import OdometryConfig

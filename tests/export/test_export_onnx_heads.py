@@ -21,7 +21,7 @@ from slamfeat.export import onnx as exporting
 from slamfeat.export.matcher_graph import MatcherGraph
 from slamfeat.export.onnx_check import run
 from slamfeat.frontend import Frontend, FrontendConfig, MatcherConfig, RefineConfig
-from slamfeat.frontend.frontend import layers_of
+from slamfeat.frontend.grid_choice import layers_of
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout
 from slamfeat.frontend.heads.compiled import CompiledFine, CompiledMatcher
 from slamfeat.frontend.heads.descriptor import DescriptorConfig

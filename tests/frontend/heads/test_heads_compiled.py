@@ -16,7 +16,8 @@ from slamfeat.engines.libraries import installed
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.config import FrontendConfig
-from slamfeat.frontend.frontend import Frontend, layers_of
+from slamfeat.frontend.frontend import Frontend
+from slamfeat.frontend.grid_choice import layers_of
 from slamfeat.frontend.heads import compiled
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout
 from slamfeat.frontend.heads.compiled import CompiledFine, CompiledMatcher, CompiledRefiner, compile_heads

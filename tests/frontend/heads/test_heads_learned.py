@@ -13,7 +13,7 @@ from torch import Tensor
 from slamfeat.backbones.load import parse_device
 from slamfeat.engines.torch_engine import TorchEngine
 from slamfeat.frontend import Frontend, FrontendConfig
-from slamfeat.frontend.frontend import layers_of
+from slamfeat.frontend.grid_choice import layers_of
 from slamfeat.frontend.heads.bundle import Heads, HeadsAbout
 from slamfeat.frontend.heads.refiner import PatchRefiner, Refined, RefinerConfig
 from slamfeat.frontend.learned import RefinedMatches, refine_learned
