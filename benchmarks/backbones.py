@@ -52,9 +52,9 @@ from slamfeat.train.textures import is_held_out
 RECIPE = Path(__file__).parent.parent / "configs" / "bench" / "train_split.yaml"
 REPEATS = 15
 COLUMNS = {
-    "backbone": "backbone", "parameters_m": "parameters [M]", "ms": "ms", "correspondence": "same place [%]",
-    "knn": "k-NN [%]", "linear": "linear [%]", "rank": "rank", "cosine": "cosine", "entropy": "entropy",
-    "auc_5": "AUC@5", "auc_20": "AUC@20",
+    "backbone": "backbone", "images_per_s": "images/s", "parameters_m": "parameters [M]", "ms": "ms",
+    "correspondence": "same place [%]", "knn": "k-NN [%]", "linear": "linear [%]", "rank": "rank",
+    "cosine": "cosine", "entropy": "entropy", "auc_5": "AUC@5", "auc_20": "AUC@20",
 }  # fmt: skip
 NOTES = (
     "Same place: patches found again in a warped and relit image to within a cell. k-NN, linear: held-out images whose "

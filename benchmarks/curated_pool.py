@@ -1,10 +1,7 @@
 """A pool with planted duplicates and imbalance, and two choices of it to train on: a curated one and a random one.
 
     python -m benchmarks.curated_pool ../shared/data/unlabelled/imagenet_sample1000_256 --out runs/curated_pool
-    for each in curated random; do slamfeat pretrain cpu_vitt14 data.images=[runs/curated_pool/$each.txt] \\
-        data.held_out=0.3 --out runs/pretrain/$each; done
-    python -m benchmarks.backbones runs/pretrain/{random,curated}/backbone.safetensors --out OUT --held-out 0.3 \\
-        --size 112 --images ../shared/data/unlabelled/imagenet_sample1000_256 --groups imagenet_groups
+    python -m benchmarks.curated_or_random cpu_vitt14 --pool runs/curated_pool --steps 800 --out OUT
 
 As in DINOv2's ablation (arXiv 2304.07193, Table 2) at our size. The pool has all images of one group of classes
 (--favoured), one in --thin of the others, and of one in --every of all these nine copies (pixel for pixel, resized,

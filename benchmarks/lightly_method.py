@@ -11,6 +11,8 @@ from slamfeat.pretrain.recipe import PretrainRecipe
 
 HEAD_LAYERS = 3
 """Of its heads; not a setting."""
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
+"""The recipe's, and its name there."""
 
 
 def check_recipe(recipe: PretrainRecipe) -> None:
@@ -31,7 +33,7 @@ def check_recipe(recipe: PretrainRecipe) -> None:
             (recipe.masks.block, recipe.masks.aspect) == (plain.block, plain.aspect),
         "objective.gram=0, init= and start=": not (recipe.objective.gram or recipe.init or recipe.start),
         "objective.koleo_group=0": group in (0, recipe.loop.batch),
-        "loop.accumulate=1 and loop.precision=fp32": (recipe.loop.accumulate, recipe.loop.precision) == (1, "fp32"),
+        "loop.accumulate=1": recipe.loop.accumulate == 1,
     }  # fmt: skip
     for what, is_so in needed.items():
         if not is_so:
@@ -78,10 +80,14 @@ def method_of(recipe: PretrainRecipe) -> dict[str, Any]:
 def views_of(recipe: PretrainRecipe) -> dict[str, Any]:
     """Settings of its crops, by its names."""
     crops = recipe.crops
+    blur = {"sigmas": crops.light.sigma}
     return {
         "image_size": [crops.global_size, crops.global_size],
         "random_resize": {"min_scale": crops.global_scale[0], "max_scale": crops.global_scale[1]},
+        "gaussian_blur": blur,
+        "global_view_1": {"gaussian_blur": blur},
         "local_view": {
+            "gaussian_blur": blur,
             "num_views": crops.local_count, "view_size": [crops.local_size, crops.local_size],
             "random_resize": {"min_scale": crops.local_scale[0], "max_scale": crops.local_scale[1]},
         },

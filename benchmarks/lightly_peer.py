@@ -1,25 +1,23 @@
 """LightlyTrain's DINOv2 as a peer of `slamfeat pretrain`: the same images, model, crops, heads and number of steps.
 
     python -m venv .venv-lightly && .venv-lightly/bin/pip install -c constraints.txt lightly-train==0.18.0
-    .venv/bin/slamfeat pretrain cpu_vitt14 data.held_out=0.3 --out runs/pretrain/cpu_vitt14
-    .venv-lightly/bin/python -m benchmarks.lightly_peer cpu_vitt14 data.held_out=0.3 --ours runs/pretrain/cpu_vitt14 \\
-        --out runs/pretrain/lightly
-    .venv/bin/python -m benchmarks.backbones runs/pretrain/cpu_vitt14/backbone.safetensors \\
-        runs/pretrain/lightly/lightly14.safetensors --out OUT --images ... --groups imagenet_groups \\
-        --held-out 0.3 --size 112
+    .venv/bin/python -m benchmarks.pretrain_ablation cpu_vitt14 --steps 800 data.held_out=0.3 --out OUT
+    .venv-lightly/bin/python -m benchmarks.lightly_peer runs/pretrain_ablation/0 --out benchmarks/results/lightly
 
 Runs in an environment of its own, since LightlyTrain (AGPL-3.0) is no dependency of slamfeat's, with this checkout as
-the working folder. Model, crops, masks, heads, schedules and rates are the recipe's; augmentations are LightlyTrain's.
-Writes what it trained (its teacher, as ours) for `load_backbone`, and OUT/peer.json and peer.md: images a second, the
-median of the steps after the first tenth, which warms up, waiting for images included and checkpoints excluded, as in
-our own log; with --ours beside those of a `slamfeat pretrain` of the same recipe. The same command goes on where it was
-interrupted; the rate is then of the last session.
+the working folder. Model, crops, blur, masks, heads, schedules and rates are those of the run; other augmentations are
+LightlyTrain's. It trains in --precision, the recipe's unless it is said: whichever is quicker there. What it trained
+(its teacher, as ours) is written to --work for `load_backbone`, and the table to --out: the figures of
+benchmarks.backbones on the recipe's held-out images, and images a second. These are the median of the steps after the
+first tenth, which warms up, waiting for images included and checkpoints excluded, of both sides; so let nothing else
+run meanwhile. The same command goes on where it was interrupted; the peer's rate is then of the last session.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -28,18 +26,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.lightly_method import check_recipe, method_of, model_of, views_of
+from benchmarks.backbones import judged, write_table
+from benchmarks.command import run_and_show
+from benchmarks.lightly_method import PRECISIONS, check_recipe, method_of, model_of, views_of
 from slamfeat.backbones.own import save_backbone
+from slamfeat.bench.provenance import header
 from slamfeat.config import load_config, to_yaml
-from slamfeat.errors import ConfigError, InputError, SlamfeatError
-from slamfeat.eval.report import markdown_grid
+from slamfeat.errors import ConfigError, InputError
 from slamfeat.files import write_text
 from slamfeat.pretrain.recipe import PretrainRecipe
 from slamfeat.pretrain.run import open_data
-from slamfeat.train.recipe_files import find_recipe
 
 NAME = "lightly14"
-COLUMNS = {"trainer": "", "steps": "steps", "images": "images", "images_per_s": "images/s"}
 _DECLARED: list[Any] = []
 
 
@@ -54,7 +52,9 @@ def _declare_operators() -> None:
             _DECLARED.append(library)  # what it declares goes with it
 
 
-def train(recipe: PretrainRecipe, files: Sequence[str], run: Path, workers: int) -> list[tuple[int, float]]:
+def train(
+    recipe: PretrainRecipe, files: Sequence[str], run: Path, workers: int, precision: str
+) -> list[tuple[int, float]]:
     """Train, or go on; returns the number of each step of the session and when it ended, in seconds."""
     _declare_operators()
     import lightly_train
@@ -72,7 +72,8 @@ def train(recipe: PretrainRecipe, files: Sequence[str], run: Path, workers: int)
     lightly_train.pretrain(
         out=str(run), data=list(files), model=model_of(recipe), method="dinov2", method_args=method_of(recipe),
         epochs=-(-loop.steps // (len(files) // loop.batch)), batch_size=loop.batch, num_workers=workers, devices=1,
-        accelerator="cpu", precision="32-true", seed=loop.seed, resume_interrupted=begun, overwrite=not begun,
+        accelerator="cpu", precision=PRECISIONS[precision], seed=loop.seed,
+        resume_interrupted=begun, overwrite=not begun,
         optim_args={"lr": loop.lr, "weight_decay": loop.weight_decay, "betas": [loop.beta1, loop.beta2]},
         trainer_args={"max_steps": loop.steps}, transform_args=views_of(recipe),
         callbacks={"model_export": None, "model_checkpoint": {"every_n_train_steps": loop.save_every}},
@@ -88,86 +89,89 @@ def peer_rate(ended: Sequence[tuple[int, float]], recipe: PretrainRecipe) -> flo
     return recipe.loop.batch / median(seconds) if seconds else None
 
 
-def our_row(run: Path, recipe: PretrainRecipe, images: int) -> dict[str, Any]:
-    """Of a `slamfeat pretrain`, by its log; without the first tenth of its steps.
+def our_recipe(run: Path) -> PretrainRecipe:
+    """What a `slamfeat pretrain` was made with.
 
     Raises:
-        InputError: the run has not ended.
-        ConfigError: it is of another recipe.
+        InputError: it has not ended.
     """
     if not (run / "backbone.safetensors").is_file():
         raise InputError(f"{run}: no backbone.safetensors in it; give the --out of a slamfeat pretrain that has ended")
-    if load_config(PretrainRecipe, run / "recipe.yaml") != recipe:
-        raise ConfigError(f"{run}: made by another recipe; compare runs of the same one, with the same KEY=VALUE")
+    return load_config(PretrainRecipe, run / "recipe.yaml")
+
+
+def our_rate(run: Path, recipe: PretrainRecipe) -> float | None:
+    """Median images a second of the lines of its log; without the first tenth of its steps."""
     loop, rows = recipe.loop, map(json.loads, (run / "run" / "log.jsonl").read_text().splitlines())
     lines = [row for row in rows if f"{loop.unit}_per_s" in row]
     rates = [row[f"{loop.unit}_per_s"] for row in lines if row["step"] - loop.log_every >= loop.steps // 10]
-    rate = median(rates) if rates else None
-    return {"trainer": "slamfeat", "steps": lines[-1]["step"], "images": images, "images_per_s": rate}
+    return median(rates) if rates else None
 
 
-def peer_row(recipe: PretrainRecipe, files: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
-    """LightlyTrain's, which is trained unless OUT/peer.json says that it was.
+def peer_trained(recipe: PretrainRecipe, files: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
+    """LightlyTrain's images a second and threads; it is trained unless WORK/peer.json says that it was.
 
     Raises:
-        ConfigError: OUT is of another recipe.
+        ConfigError: WORK is of another recipe.
     """
-    about, kept = given.out / "recipe.yaml", given.out / "peer.json"
+    about, kept = given.work / "recipe.yaml", given.work / "peer.json"
+    precision = given.precision or recipe.loop.precision
     if about.is_file() and load_config(PretrainRecipe, about) != recipe:
-        raise ConfigError(f"{given.out}: holds a run of another recipe; choose another --out")
+        raise ConfigError(f"{given.work}: holds a run of another recipe; choose another --work")
     if kept.is_file():
-        row: dict[str, Any] = json.loads(kept.read_text())["rows"][0]
-        return row
+        found: dict[str, Any] = json.loads(kept.read_text())
+        if found["precision"] != precision:
+            raise ConfigError(f"{given.work}: holds a run in {found['precision']}; choose another --work")
+        return found
     import torch
 
     write_text(about, to_yaml(recipe))
-    ended = train(recipe, files, given.out / "run", given.workers)
-    weights = torch.load(given.out / "run" / "exported_models" / "exported_last.pt", weights_only=True)
-    save_backbone(weights, recipe.architecture, given.out / f"{NAME}.safetensors", name=NAME)
-    return {
-        "trainer": "LightlyTrain", "steps": recipe.loop.steps, "images": len(files),
-        "images_per_s": peer_rate(ended, recipe), "threads": torch.get_num_threads(),
-    }  # fmt: skip
+    ended = train(recipe, files, given.work / "run", given.workers, precision)
+    weights = torch.load(given.work / "run" / "exported_models" / "exported_last.pt", weights_only=True)
+    save_backbone(weights, recipe.architecture, given.work / f"{NAME}.safetensors", name=NAME)
+    found = {"images_per_s": peer_rate(ended, recipe), "precision": precision, "threads": torch.get_num_threads()}
+    write_text(kept, json.dumps(found) + "\n")
+    return found
 
 
-def run(given: argparse.Namespace) -> str:
-    """Train and write; returns the table.
+def run(given: argparse.Namespace) -> None:
+    """Train, judge both and write.
 
     Raises:
-        ConfigError, InputError: the recipe or the run beside it does not serve.
+        ConfigError, InputError: the run beside it does not serve.
     """
-    recipe = load_config(PretrainRecipe, find_recipe(given.recipe, "pretrain"), given.settings)
+    recipe = our_recipe(given.run)
     check_recipe(recipe)
     images, learnt, _ = open_data(recipe.data)
-    if len(learnt) < recipe.loop.batch:
-        raise ConfigError(f"{len(learnt)} images are fewer than loop.batch={recipe.loop.batch}; lower it")
     files = [str(Path(images.names[number]).resolve()) for number in learnt]
-    ours = [our_row(given.ours, recipe, len(files))] if given.ours else []
-    rows = [peer_row(recipe, files, given), *ours]
-    facts = {"rows": rows, "held_out": recipe.data.held_out, "recipe": to_yaml(recipe)}
-    write_text(given.out / "peer.json", json.dumps(facts, indent=1) + "\n")
-    cells = [[_cell(row[key]) for key in COLUMNS] for row in rows]
-    table = markdown_grid(list(COLUMNS.values()), cells, right=[key != "trainer" for key in COLUMNS])
-    write_text(given.out / "peer.md", table)
-    return table
+    peer = peer_trained(recipe, files, given)
+    weights = {"LightlyTrain": given.work / f"{NAME}.safetensors", "slamfeat": given.run / "backbone.safetensors"}
+    rates = {"LightlyTrain": peer["images_per_s"], "slamfeat": our_rate(given.run, recipe)}
+    rows, held_out = judged({name: str(file) for name, file in weights.items()}, recipe.probes, recipe.data)
+    rows = [row | {"images_per_s": rates.get(row["backbone"])} for row in rows]
+    facts = header(given.command, str(peer["threads"])) | {
+        "recipe": f"{recipe.loop.steps} steps of {recipe.loop.batch} of {len(files)} images",
+        "precision": f"{recipe.loop.precision}, LightlyTrain's {peer['precision']}", "held out": held_out,
+    }  # fmt: skip
+    write_table(given.out, facts, rows, "LightlyTrain and slamfeat")
 
 
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, and as `command` what it was."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="--out of the slamfeat pretrain that is compared, which has ended")
+    parser.add_argument("--precision", choices=list(PRECISIONS), help="LightlyTrain's, if not the recipe's")
+    parser.add_argument("--work", type=Path, default=Path("runs") / "lightly", help="folder of LightlyTrain's run")
+    parser.add_argument("--out", type=Path, required=True, help="results without suffix")
+    parser.add_argument("--workers", type=int, default=1, help="processes that read images")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = "python -m benchmarks.lightly_peer " + shlex.join(words)
+    return parser.parse_args(words, argparse.Namespace(command=command))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a name of configs/pretrain, or a YAML file")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="changes of the recipe")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--ours", type=Path, help="--out of slamfeat pretrain with the same recipe, to stand beside")
-    parser.add_argument("--workers", type=int, default=1, help="processes that read images")
-    try:
-        sys.stdout.write(run(parser.parse_intermixed_args(arguments)))
-    except SlamfeatError as error:
-        sys.exit(f"error: {error}")
+    run_and_show(run, parse(arguments))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +60,24 @@ def recipe_of(given: argparse.Namespace, words: Sequence[str]) -> PretrainRecipe
     return shortened(load_config(PretrainRecipe, path, [*given.settings, *words]), given.steps)
 
 
+def trained(recipes: Mapping[str, PretrainRecipe], given: argparse.Namespace) -> dict[str, str]:
+    """Pretrain by each recipe, in numbered folders of `given.work`; returns the backbones by the same labels.
+
+    Raises:
+        ConfigError, InputError: settings or images that do not serve.
+        TrainingError: one's loss is not finite.
+    """
+    say = Console(stderr=True, highlight=False, soft_wrap=True).print
+    files: dict[str, str] = {}
+    for number, (label, recipe) in enumerate(recipes.items()):
+        say(f"{label}:")
+        made = pretrain(recipe, given.work / str(number), command=given.command, say=say)
+        if made.backbone is None:
+            raise TrainingError(f"{label}: ended early ({made.training.reason}); the same command goes on")
+        files[label] = str(made.backbone)
+    return files
+
+
 def run(given: argparse.Namespace) -> None:
     """Train all rows, judge them and write.
 
@@ -67,16 +85,9 @@ def run(given: argparse.Namespace) -> None:
         ConfigError, InputError: settings or images that do not serve.
         TrainingError: a row's loss is not finite.
     """
-    say = Console(stderr=True, highlight=False, soft_wrap=True).print
-    files: dict[str, Path] = {}
-    for number, (label, words) in enumerate(VARIANTS.items()):
-        say(f"{label}:")
-        made = pretrain(recipe_of(given, words), given.work / str(number), command=given.command, say=say)
-        if made.backbone is None:
-            raise TrainingError(f"{label}: ended early ({made.training.reason}); the same command goes on")
-        files[label] = made.backbone
+    files = trained({label: recipe_of(given, words) for label, words in VARIANTS.items()}, given)
     recipe = recipe_of(given, ())
-    rows, held_out = judged({label: str(file) for label, file in files.items()}, recipe.probes, recipe.data)
+    rows, held_out = judged(files, recipe.probes, recipe.data)
     facts = header(given.command, "torch's") | {
         "recipe": f"{given.recipe}, {given.steps} steps of {recipe.loop.batch} images", "held out": held_out,
     }  # fmt: skip

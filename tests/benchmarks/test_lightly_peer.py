@@ -9,9 +9,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import lightly_peer
 from benchmarks.lightly_method import check_recipe, method_of, views_of
+from slamfeat.backbones.own import save_backbone
 from slamfeat.config import load_config, to_yaml
 from slamfeat.errors import ConfigError
 from slamfeat.pretrain.recipe import PretrainRecipe
@@ -30,13 +32,16 @@ def test_every_setting_reaches_the_peer() -> None:
     check_recipe(recipe)
     method = method_of(recipe)
     expected = {
-        "hidden_dim": 512, "dino_bottleneck_dim": 128, "ibot_bottleneck_dim": 128, "output_dim": 4096,
+        "hidden_dim": 512, "dino_bottleneck_dim": 128, "ibot_bottleneck_dim": 128, "output_dim": 1024,
         "mask_ratio_min": 0.2, "mask_ratio_max": 0.4, "mask_probability": 0.6, "center_method": "softmax",
-        "center_momentum": 0.8, "koleo_loss_weight": 0.2, "teacher_temp_warmup_steps": 600, "momentum_start": 0.99,
-        "student_freeze_last_layer_steps": 60, "reference_batch_size": 32, "weight_decay_end": 0.2,
+        "center_momentum": 0.8, "koleo_loss_weight": 0.2, "teacher_temp_warmup_steps": 1200, "momentum_start": 0.99,
+        "student_freeze_last_layer_steps": 60, "reference_batch_size": 64, "weight_decay_end": 0.2,
     }  # fmt: skip
     assert {key: method[key] for key in expected} == expected
-    assert views_of(recipe)["local_view"]["num_views"] == 4 and views_of(recipe)["image_size"] == [112, 112]
+    views = views_of(recipe)
+    assert views["local_view"]["num_views"] == 4 and views["image_size"] == [84, 84]
+    for view in (views, views["global_view_1"], views["local_view"]):
+        assert view["gaussian_blur"] == {"sigmas": [0.1, 1.0]}
 
 
 @pytest.mark.parametrize(
@@ -95,14 +100,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_it_goes_on_where_it_was_and_saves_as_often_as_ours(asked: dict[str, Any], tmp_path: Path) -> None:
     recipe, files = recipe_of("loop.save_every=70", "loop.steps=3000"), [f"{number}.jpg" for number in range(100)]
-    ended = lightly_peer.train(recipe, files, tmp_path, 2)
+    ended = lightly_peer.train(recipe, files, tmp_path, 2, "fp32")
     assert [step for step, _ in ended] == [1, 2, 3] and sorted(time for _, time in ended) == [time for _, time in ended]
     assert asked["callbacks"] == {"model_export": None, "model_checkpoint": {"every_n_train_steps": 70}}
-    assert asked["loader_args"] == {"persistent_workers": True} and asked["epochs"] == 1000  # of 3 batches
-    assert (asked["resume_interrupted"], asked["overwrite"]) == (False, True)
+    assert asked["loader_args"] == {"persistent_workers": True} and asked["epochs"] == 3000  # of one batch
+    assert (asked["resume_interrupted"], asked["overwrite"]) == (False, True) and asked["precision"] == "32-true"
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    lightly_peer.train(recipe, files, tmp_path, 2)
+    lightly_peer.train(recipe, files, tmp_path, 2, "fp32")
     assert (asked["resume_interrupted"], asked["overwrite"]) == (True, False)
 
 
@@ -111,15 +116,15 @@ def test_steps_that_were_saved_and_the_first_ones_do_not_count() -> None:
     for step in range(1, 41):
         now += 100.0 if step % 10 == 0 or step < 5 else 0.5
         ended.append((step, now))
-    assert lightly_peer.peer_rate(ended, recipe) == pytest.approx(32 / 0.5)
+    assert lightly_peer.peer_rate(ended, recipe) == pytest.approx(64 / 0.5)
     assert lightly_peer.peer_rate([], recipe) is None
 
 
 def test_ours_stands_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["loop.steps=100", "loop.log_every=10", "data.held_out=0.3"]
-    recipe, ours, out = recipe_of(*words, name="cpu_tiny"), tmp_path / "ours", tmp_path / "peer"
+    recipe = recipe_of("loop.steps=100", "loop.log_every=10", "data.held_out=0.3", name="cpu_tiny")
+    ours, out, work = tmp_path / "ours", tmp_path / "lightly", tmp_path / "peer"
     (ours / "run").mkdir(parents=True)
     (ours / "recipe.yaml").write_text(to_yaml(recipe))
     # The first line is of steps that warm up; beside the last one the machine did something else.
@@ -127,30 +132,31 @@ def test_ours_stands_beside_it(
     lines = [{"step": step, "images_per_s": rate} for step, rate in rates.items()]
     lines.insert(1, {"step": 10, "evaluation": {}})
     (ours / "run" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    command = ["cpu_tiny", *words, "--ours", str(ours), "--out", str(out)]
+    command = [str(ours), "--work", str(work), "--out", str(out)]
     with pytest.raises(SystemExit, match="that has ended"):
         lightly_peer.main(command)
-    (ours / "backbone.safetensors").touch()
-    state = recipe.architecture.build().state_dict()
+    state, asked = recipe.architecture.build().state_dict(), list[str]()
+    save_backbone(state, recipe.architecture, ours / "backbone.safetensors", name="tiny14")
 
-    def trained(recipe: PretrainRecipe, files: list[str], run: Path, workers: int) -> list[tuple[int, float]]:
-        import torch
-
+    def trained(
+        recipe: PretrainRecipe, files: list[str], run: Path, workers: int, precision: str
+    ) -> list[tuple[int, float]]:
+        asked.append(precision)
         (run / "exported_models").mkdir(parents=True)
         torch.save(state, run / "exported_models" / "exported_last.pt")
         return [(step, float(step)) for step in range(1, 5)]
 
     monkeypatch.setattr(lightly_peer, "train", trained)
-    lightly_peer.main(command)
-    shown, kept = capsys.readouterr().out, json.loads((out / "peer.json").read_text())
-    assert kept["held_out"] == 0.3 and "held_out: 0.3" in kept["recipe"] and kept["rows"][0]["threads"] >= 1
-    images, batch = kept["rows"][0]["images"], float(recipe.loop.batch)
-    assert f"| LightlyTrain | 100 | {images} | {batch} |" in shown
-    assert f"| slamfeat | 40 | {images} | 30.0 |" in shown
-    monkeypatch.setattr(lightly_peer, "train", None)  # what is there is not trained again
-    lightly_peer.main(command)
-    assert capsys.readouterr().out == shown
-    with pytest.raises(SystemExit, match="made by another recipe"):
-        lightly_peer.main([*command, "loop.lr=0.5"])
+    lightly_peer.main([*command, "--precision", "bf16"])
+    shown, rows = capsys.readouterr().out, json.loads(out.with_suffix(".json").read_text())["rows"]
+    assert [row["backbone"] for row in rows] == ["raw pixels", "untrained", "LightlyTrain", "slamfeat"]
+    assert [row["images_per_s"] for row in rows] == [None, None, float(recipe.loop.batch), 30.0]
+    assert rows[2]["correspondence"] == rows[3]["correspondence"]  # of the same weights
+    assert "precision fp32, LightlyTrain's bf16" in shown and "| LightlyTrain | 8.0 |" in shown
+    lightly_peer.main([*command, "--precision", "bf16"])  # what is there is not trained again
+    assert capsys.readouterr().out == shown and asked == ["bf16"]
+    with pytest.raises(SystemExit, match="a run in bf16"):
+        lightly_peer.main(command)
+    (ours / "recipe.yaml").write_text(to_yaml(recipe_of("loop.lr=0.5", name="cpu_tiny")))
     with pytest.raises(SystemExit, match="holds a run of another recipe"):
-        lightly_peer.main(["cpu_tiny", "loop.lr=0.5", "--out", str(out)])
+        lightly_peer.main(command)
