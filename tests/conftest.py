@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +45,19 @@ def photo() -> np.ndarray:
     from slamfeat.image import read_image
 
     return read_image(sorted((SAMPLE / "rgb").iterdir())[0])
+
+
+@pytest.fixture(scope="session")
+def small_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """While one is entered no file may grow beyond its bytes: the kernel refuses the write as a full disk does."""
+
+    @contextmanager
+    def of_size(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return of_size

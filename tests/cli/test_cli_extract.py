@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +31,7 @@ from slamfeat.vo.pipeline import PipelineConfig
 pytestmark = pytest.mark.usefixtures("tiny")
 
 Contents = dict[str, np.ndarray]
+SmallDisk = Callable[[int], AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -143,18 +143,7 @@ def test_kill_9_in_the_middle_of_an_image(images: Path) -> None:
         assert np.allclose(held[name], again[name], atol=1e-5)
 
 
-@contextmanager
-def small_disk(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: the kernel refuses the write as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_disk_that_fills_up_while_extracting(images: Path) -> None:
+def test_a_disk_that_fills_up_while_extracting(images: Path, small_disk: SmallDisk) -> None:
     with small_disk(500_000):
         assert_one_line(cli("extract", images, "--out", "a.h5"), "a.h5.part", "free space and run again to go on")
     assert not Path("a.h5").exists()
@@ -163,7 +152,7 @@ def test_a_disk_that_fills_up_while_extracting(images: Path) -> None:
     assert len(contents("a.h5")) == 20
 
 
-def test_a_disk_that_fills_up_at_the_end(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_at_the_end(images: Path, monkeypatch: pytest.MonkeyPatch, small_disk: SmallDisk) -> None:
     publish = FeatureStore._publish
 
     def refused(self: FeatureStore) -> None:

@@ -1,10 +1,7 @@
-"""What the tests of curation share: stores of made-up embeddings, settings, altered photographs, a full disk."""
+"""What the tests of curation share: stores of made-up embeddings, settings, altered photographs."""
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +111,3 @@ def copies(image: np.ndarray) -> dict[str, np.ndarray]:
 def photographs(folder: Path, count: int) -> list[np.ndarray]:
     """The first images of a folder."""
     return [read_image(file) for file in sorted(folder.iterdir())[:count]]
-
-
-@contextmanager
-def small_disk(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: the kernel refuses the write as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -8,13 +8,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from curate_helpers import copies, manifest, photographs, settings, small_disk, write_image
+from curate_helpers import copies, manifest, photographs, settings, write_image
 
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.checkpoints import read_metadata
@@ -180,7 +182,9 @@ def test_kill_9_in_the_middle_of_a_shard(inputs: CurateInputs, tmp_path: Path) -
     assert made(tmp_path / "a") == made(tmp_path / "b") and not list((tmp_path / "a").rglob(".*"))
 
 
-def test_a_disk_that_fills_up_is_an_error_and_nothing_is_lost(inputs: CurateInputs, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_an_error_and_nothing_is_lost(
+    inputs: CurateInputs, tmp_path: Path, small_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
     config = settings(**SETTINGS)
     curate(inputs, tmp_path / "whole", config, LocalEngine(1))
     largest = max(path.stat().st_size for path in (tmp_path / "whole").rglob("*.np?"))

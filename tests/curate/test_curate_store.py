@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from curate_helpers import as_held, fill, mixture, small_disk
+from curate_helpers import as_held, fill, mixture
 
 from slamfeat.curate.listing import compute_digest, walk_images, write_listing
 from slamfeat.curate.rows import RowFiles, exact_cosines, save_array, unit
@@ -122,7 +124,9 @@ def test_a_damaged_store_says_which_file(tmp_path: Path) -> None:
         EmbeddingStore(tmp_path)
 
 
-def test_a_full_disk_leaves_no_half_shard(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_half_shard(
+    tmp_path: Path, small_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
     writer = StoreWriter(tmp_path, [f"{at}.png" for at in range(100)], 100, {})
     shard = Shard(mixture(100, dim=64), np.full((100, 2), 64, np.int32))
     with small_disk(4000), pytest.raises(OutputError, match="cannot write"):
