@@ -147,6 +147,7 @@ def probe(one: Candidate, probes: Probes, with_classes: bool, held_out: float) -
         whole, labels, asked = probes.classed(one.describe, one.patch)
         held = torch.tensor([is_held_out(photo_of(name), held_out) for name in asked])
         sides = whole[~held], labels[~held], whole[held], labels[held]
+        figures["asked"] = int(held.sum())
         figures["knn"], figures["linear"] = 100 * held_out_accuracy(*sides), 100 * linear_accuracy(*sides)
     return figures
 
@@ -256,7 +257,17 @@ def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title:
     cells = [[_cell(key, row.get(key)) for key in used] for row in rows]
     right = [key != "backbone" for key in used]
     table = markdown_grid([COLUMNS[key] for key in used], cells, right=right)
-    return f"# {title}\n\n{header_line(dict(facts))}\n\n{table}\n{NOTES}\n"
+    return f"# {title}\n\n{header_line(dict(facts))}\n\n{table}\n{NOTES}{uncertainty(rows)}\n"
+
+
+def uncertainty(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How far chance moves a share of the images that are asked for their class."""
+    asked = max((row.get("asked", 0) for row in rows), default=0)
+    if not asked:
+        return ""
+    return (
+        f" {asked} images are asked for their class: of 20 % one standard error is {100 * (0.16 / asked) ** 0.5:.1f}."
+    )
 
 
 def _cell(key: str, value: Any) -> str:

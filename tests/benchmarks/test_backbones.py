@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from benchmarks import backbones
-from benchmarks.backbones import COLUMNS, candidates, main, parse, poses, random_like, shown_names
+from benchmarks.backbones import COLUMNS, candidates, main, parse, poses, random_like, shown_names, uncertainty
 from slamfeat.backbones.own import save_backbone
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
 from slamfeat.sample import sample_path
+from slamfeat.train.textures import is_held_out, photo_name
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,12 @@ def test_a_row_each(
     assert rows["raw pixels"]["ms"] is None
     assert rows["default"]["correspondence"] > rows["small14"]["correspondence"]
     assert all(0 <= row[key] <= 100 for row in rows.values() for key in ("knn", "linear", "correspondence"))
+    assert {row["asked"] for row in rows.values()} == {sum(is_held_out(photo_name(Path(name)), 0.3) for name in photos)}
+
+
+def test_a_table_says_how_far_chance_moves_it() -> None:
+    assert "64 images are asked for their class: of 20 % one standard error is 5.0." in uncertainty([{"asked": 64}])
+    assert uncertainty([{"backbone": "x"}]) == ""
 
 
 def test_untrained_is_of_the_same_kind_and_untrained(small: Path) -> None:
