@@ -34,7 +34,8 @@ def test_every_setting_reaches_the_peer() -> None:
     expected = {
         "hidden_dim": 512, "dino_bottleneck_dim": 128, "ibot_bottleneck_dim": 128, "output_dim": 1024,
         "mask_ratio_min": 0.2, "mask_ratio_max": 0.4, "mask_probability": 0.6, "center_method": "softmax",
-        "center_momentum": 0.8, "koleo_loss_weight": 0.2, "teacher_temp_warmup_steps": 1200, "momentum_start": 0.99,
+        "center_momentum": 0.8, "koleo_loss_weight": 0.2, "momentum_start": 0.99,
+        "teacher_temp_start": 0.04, "teacher_temp_end": 0.04, "teacher_temp_warmup_steps": 0,
         "student_freeze_last_layer_steps": 60, "reference_batch_size": 64, "weight_decay_end": 0.2,
     }  # fmt: skip
     assert {key: method[key] for key in expected} == expected
