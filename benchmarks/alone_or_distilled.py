@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +26,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.backbones import judged, write_table
-from benchmarks.command import run_and_show
+from benchmarks.command import parse_noting, run_and_show
 from benchmarks.training_curves import seconds_a_step, step_seconds
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config
@@ -168,9 +166,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="changes of it")
     parser.add_argument("--work", type=Path, default=Path("runs") / "alone_or_distilled", help="the runs' folders")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    command = "python -m benchmarks.alone_or_distilled " + shlex.join(words)
-    return parser.parse_intermixed_args(words, argparse.Namespace(command=command))
+    return parse_noting(parser, "alone_or_distilled", arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

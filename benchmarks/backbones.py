@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +25,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.command import run_and_show
+from benchmarks.command import parse_noting, run_and_show
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.checkpoints import read_metadata
 from slamfeat.backbones.load import random_backbone
@@ -290,8 +288,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs") / "backbones", help="recipes and predictions")
     parser.add_argument("--jobs", type=int, default=2, help="processes for poses")
     parser.add_argument("--quick", action="store_true", help="few pairs: not to be quoted")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    return parser.parse_args(words, argparse.Namespace(command="python -m benchmarks.backbones " + shlex.join(words)))
+    return parse_noting(parser, "backbones", arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

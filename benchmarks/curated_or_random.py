@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.backbones import judged, write_table
-from benchmarks.command import run_and_show
+from benchmarks.command import parse_noting, run_and_show
 from benchmarks.pretrain_ablation import shortened, trained
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config
@@ -100,9 +98,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=2, help="trainings of each half")
     parser.add_argument("--work", type=Path, default=Path("runs") / "curated_or_random", help="the runs' folders")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    command = "python -m benchmarks.curated_or_random " + shlex.join(words)
-    return parser.parse_intermixed_args(words, argparse.Namespace(command=command))
+    return parse_noting(parser, "curated_or_random", arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

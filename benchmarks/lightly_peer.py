@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,7 +25,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.backbones import judged, write_table
-from benchmarks.command import run_and_show
+from benchmarks.command import parse_noting, run_and_show
 from benchmarks.lightly_method import PRECISIONS, check_recipe, method_of, model_of, views_of
 from slamfeat.backbones.own import save_backbone
 from slamfeat.bench.provenance import header
@@ -164,9 +162,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs") / "lightly", help="folder of LightlyTrain's run")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
     parser.add_argument("--workers", type=int, default=1, help="processes that read images")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    command = "python -m benchmarks.lightly_peer " + shlex.join(words)
-    return parser.parse_args(words, argparse.Namespace(command=command))
+    return parse_noting(parser, "lightly_peer", arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

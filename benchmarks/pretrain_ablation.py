@@ -11,8 +11,6 @@ held-out images; beside the rows stand raw pixels and the architecture with weig
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.backbones import judged, write_table
-from benchmarks.command import run_and_show
+from benchmarks.command import parse_noting, run_and_show
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config
 from slamfeat.errors import TrainingError
@@ -102,9 +100,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, required=True, help="of each row")
     parser.add_argument("--work", type=Path, default=Path("runs") / "pretrain_ablation", help="the runs' folders")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    command = "python -m benchmarks.pretrain_ablation " + shlex.join(words)
-    return parser.parse_intermixed_args(words, argparse.Namespace(command=command))
+    return parse_noting(parser, "pretrain_ablation", arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

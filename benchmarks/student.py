@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +26,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from benchmarks.backbones import architecture_of, shown_names
-from benchmarks.command import run_and_show
+from benchmarks.command import parse_noting, run_and_show
 from benchmarks.student_table import TEACHER, UNTRAINED, WHOLE, markdown, rows_of_results
 from benchmarks.student_tokens import likeness, milliseconds
 from slamfeat.backbones.checkpoints import read_metadata, state_digest
@@ -244,8 +242,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="discard predictions that other code made")
     parser.add_argument("--tokens-only", action="store_true", help="no poses: what shapes of students are chosen by")
     parser.add_argument("--quick", action="store_true", help="few frames and pairs: not to be quoted")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    given = parser.parse_args(words, argparse.Namespace(command="python -m benchmarks.student " + shlex.join(words)))
+    given = parse_noting(parser, "student", arguments)
     given.images = given.images or [given.data / "unlabelled" / "imagenet_sample1000_256"]
     return given
 
