@@ -120,11 +120,11 @@ _ORDERS = _permutations()
 
 
 def _where(rows: Tensor, images: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Change some of the images; the others are not computed."""
+    """Change some of the images, in place; the others are neither computed nor copied."""
     places = rows.nonzero().flatten()
-    if not len(places):
-        return images
-    return images.index_copy(0, places, change(images[places], places))
+    if len(places):
+        images.index_copy_(0, places, change(images[places], places))
+    return images
 
 
 def _brightness(images: Tensor, factor: Tensor) -> Tensor:
