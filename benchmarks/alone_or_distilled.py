@@ -7,8 +7,10 @@
 DINOv2's claim for its small models (arXiv 2304.07193, Table 5 b) at our size. How long the distillation takes to begin
 and for a step is found by a short one first; its steps are then as many as fill the time that the pretraining took, its
 schedules in proportion. A run's time is its steps by the median time of one. Evaluations and checkpoints count for
-neither, nor does the teacher's own training, as in the paper. Run nothing beside it. The figures are those of
-benchmarks.backbones, on the images that both held out. The same command goes on where it was interrupted.
+neither, nor does the teacher's own training, as in the paper. Run nothing beside it; or run the two beside each other
+on a core each (OMP_NUM_THREADS=1), and say with --seconds how long the pretraining, which is still going, will take.
+The table says how long each of them took. The figures are those of benchmarks.backbones, on the images that both held
+out. The same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -45,15 +47,14 @@ LINE = 4
 LOOP = ("batch", "accumulate", "precision", "device")
 
 
-def recipe_alone(run: Path) -> PretrainRecipe:
-    """What the pretraining was made with.
+def check_ended(run: Path) -> None:
+    """Whether it is a pretraining's folder, of one that has ended.
 
     Raises:
-        InputError: the run has not ended.
+        InputError: it is not.
     """
     if not (run / "backbone.safetensors").is_file():
         raise InputError(f"{run}: no backbone.safetensors in it; give the --out of a slamfeat pretrain that has ended")
-    return load_config(PretrainRecipe, run / "recipe.yaml")
 
 
 def recipe_distilled(given: argparse.Namespace, alone: PretrainRecipe) -> DistillRecipe:
@@ -141,12 +142,15 @@ def run(given: argparse.Namespace) -> None:
         TrainingError: the distillation ended early.
     """
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
-    alone = recipe_alone(given.run)
+    if given.seconds is None:
+        check_ended(given.run)
+    alone = load_config(PretrainRecipe, given.run / "recipe.yaml")
     recipe = recipe_distilled(given, alone)
-    steps, begin = steps_for(seconds_of(given.run), recipe, given.work)
+    steps, begin = steps_for(given.seconds or seconds_of(given.run), recipe, given.work)
     made = distill(with_steps(recipe, steps), given.work / "distilled", command=given.command, say=say)
     if not made.backbones:
         raise TrainingError(f"ended early ({made.training.reason}); the same command goes on")
+    check_ended(given.run)
     files = {"teacher": recipe.teacher, "alone": str(given.run / "backbone.safetensors")}
     files |= {"distilled": str(next(iter(made.backbones.values())))}
     rows, held_out = judged(files, recipe.probes, recipe.data)
@@ -161,9 +165,10 @@ def run(given: argparse.Namespace) -> None:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, and as `command` what it was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of the pretraining, which has ended")
+    parser.add_argument("run", type=Path, help="folder of the pretraining")
     parser.add_argument("recipe", help="of the distillation: a name of configs/distill, or a YAML file")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="changes of it")
+    parser.add_argument("--seconds", type=float, help="to be filled; default: what the pretraining took")
     parser.add_argument("--work", type=Path, default=Path("runs") / "alone_or_distilled", help="the runs' folders")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
     return parse_noting(parser, "alone_or_distilled", arguments)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,6 @@ from benchmarks import alone_or_distilled
 from benchmarks.alone_or_distilled import (
     main,
     parse,
-    recipe_alone,
     recipe_distilled,
     seconds_of,
     steps_for,
@@ -34,20 +35,24 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def recipe_of(run: Path) -> PretrainRecipe:
+    return load_config(PretrainRecipe, run / "recipe.yaml")
+
+
 def words(run: Path, tmp_path: Path, *more: str) -> list[str]:
     places = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "table")]
     return [str(run), "cpu_tiny", *more, *FEW, *places]
 
 
 def test_schedules_keep_their_shares(alone: Path, tmp_path: Path) -> None:
-    recipe = recipe_distilled(parse(words(alone, tmp_path)), recipe_alone(alone))
+    recipe = recipe_distilled(parse(words(alone, tmp_path)), recipe_of(alone))
     longer = with_steps(recipe, 10 * recipe.loop.steps)
     assert longer.loop.warmup == 10 * recipe.loop.warmup and longer.students == recipe.students
 
 
 def test_an_interrupted_short_run_is_made_anew(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it wrote before does not count: hours in its log would be a beginning of less than nothing."""
-    recipe = recipe_distilled(parse(words(alone, tmp_path)), recipe_alone(alone))
+    recipe = recipe_distilled(parse(words(alone, tmp_path)), recipe_of(alone))
     write_log(tmp_path / "pilot", {"step": 20, "elapsed_s": 7000.0}, {"step": 40, "elapsed_s": 7200.0})
 
     def distilled(short: Any, out: Path) -> None:
@@ -83,7 +88,7 @@ def test_steps_fill_the_time_that_beginning_leaves(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second half of the short run says what a step takes: 10 s for 20 steps."""
-    recipe = recipe_distilled(parse(words(alone, tmp_path)), recipe_alone(alone))
+    recipe = recipe_distilled(parse(words(alone, tmp_path)), recipe_of(alone))
     half = {"step": 20, "elapsed_s": -20.0}, {"step": 40, "elapsed_s": -10.0}  # so that beginning took ten seconds
     monkeypatch.setattr(alone_or_distilled, "distill", lambda short, out: write_log(out, *half))
     steps, begin = steps_for(110.0, recipe, tmp_path)
@@ -119,3 +124,15 @@ def test_what_would_not_be_the_same_is_refused(alone: Path, tmp_path: Path) -> N
         main(words(alone, tmp_path, "crops.flip=0"))
     with pytest.raises(SystemExit, match="that has ended"):
         main(words(tmp_path, tmp_path))
+
+
+def test_beside_a_pretraining_that_is_still_going(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to be filled is given; what the pretraining made is asked for when both are to be judged."""
+    going, filled = tmp_path / "going", []
+    going.mkdir()
+    shutil.copy(alone / "recipe.yaml", going)
+    monkeypatch.setattr(alone_or_distilled, "steps_for", lambda seconds, *words: filled.append(seconds) or (5, 100.0))
+    monkeypatch.setattr(alone_or_distilled, "distill", lambda *words, **named: SimpleNamespace(backbones={"a": "b"}))
+    with pytest.raises(SystemExit, match="that has ended"):
+        main(words(going, tmp_path, "--seconds", "60"))
+    assert filled == [60.0]
