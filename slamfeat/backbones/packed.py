@@ -13,14 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, state_digest
+from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, state_digest, write_tensors
 from slamfeat.backbones.own import KEY, architecture_in, architecture_json
 from slamfeat.backbones.registry import Architecture, find_entry
 from slamfeat.errors import ConfigError, SlamfeatError, WeightsError
-from slamfeat.files import atomic_path
 
 FORMAT = "slamfeat-packed-1"
 _SCALE = "::scale"
@@ -60,9 +58,7 @@ def pack(
         "format": FORMAT, "name": name, "depth": str(depth), "source": source, "note": note,
         "sha256": state_digest(tensors),
     } | ({} if architecture is None else {KEY: architecture_json(architecture)})  # fmt: skip
-    with atomic_path(out) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-    return Path(out)
+    return write_tensors(out, tensors, metadata)
 
 
 def unpack(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

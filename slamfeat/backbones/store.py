@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import save_file
 from torch import Tensor
 
-from slamfeat.backbones.checkpoints import read_metadata, state_digest
+from slamfeat.backbones.checkpoints import read_metadata, state_digest, write_tensors
 from slamfeat.backbones.registry import find_entry
 from slamfeat.errors import WeightsError
-from slamfeat.files import atomic_path
 
 if TYPE_CHECKING:
     from slamfeat.backbones.base import Backbone
@@ -87,10 +85,7 @@ def save_stored(name: str, state: Mapping[str, Tensor], *, source: str, source_s
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "note": note,
     }
-    path = stored_path(name)
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-    return path
+    return write_tensors(stored_path(name), tensors, metadata)
 
 
 def verify(name: str) -> dict[str, str]:

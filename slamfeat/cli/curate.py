@@ -113,7 +113,7 @@ def _engine(name: EngineName, address: str | None, config: CurateConfig) -> Engi
     if name is EngineName.LOCAL:
         if address is not None:
             raise ConfigError("--address is Ray's; pass --engine ray with it")
-        return LocalEngine(config.workers)
+        return LocalEngine(config.here)
     from slamfeat.curate.ray_engine import RayEngine
 
-    return RayEngine(address, config.workers)
+    return RayEngine(address, config.here if address is None else config.workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from slamfeat.errors import ConfigError
@@ -166,7 +167,8 @@ class CurateConfig:
 
     Attributes:
         seed: of everything random.
-        workers: tasks at once, a thread each; 0 for as many as there are processors. The result does not depend on it.
+        workers: tasks at once, a thread each; 0 for as many as there are processors, on this machine no more than
+            `memory_mb` has 256 MB for. The result does not depend on it.
         memory_mb: that blocks of embeddings and their products take, over all workers of a machine. Beside it come the
             backbone, and some bytes an image for numbers (docs/curation.md).
     """
@@ -180,6 +182,11 @@ class CurateConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
+
+    @property
+    def here(self) -> int:
+        """Workers of this machine."""
+        return self.workers or min(os.cpu_count() or 1, max(1, self.memory_mb // 256))
 
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("workers", 0), ("memory_mb", 1)):

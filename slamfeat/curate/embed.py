@@ -77,7 +77,7 @@ class Embedder:
         Returns:
             Length of an embedding.
         """
-        backbone = self.load() if here else load_embedder(replace(self._config, device="cpu"))
+        backbone = self.load() if here else loadable(self._config, here)
         return backbone.embed_dim * (2 if self._config.tokens == "both" else 1)
 
     def __call__(self, number: int) -> list[str]:
@@ -133,6 +133,11 @@ def load_embedder(config: EmbedConfig) -> Backbone:
         near = max(1, round(config.size / backbone.patch_size)) * backbone.patch_size
         raise ConfigError(f"embed.size={config.size} is not whole patches of {name}; use embed.size={near}")
     return cast(backbone, "bf16" if config.precision == "bf16" else "fp32")
+
+
+def loadable(config: EmbedConfig, here: bool) -> Backbone:
+    """The backbone, on the processor unless tasks run `here`: to see that it can be had; errors as `Embedder.load`."""
+    return load_embedder(config if here else replace(config, device="cpu"))
 
 
 def embed_images(backbone: Backbone, images: NDArray[np.uint8], tokens: str = "both") -> NDArray[np.float32]:

@@ -52,12 +52,12 @@ class CurateFolder:
         """All settings."""
         return self.root / "config.yaml"
 
-    def prepare(self, overwrite: bool, redo: str | None) -> None:
-        """Make it ready: to begin, to begin anew, or to make a stage and what follows it anew.
+    def check_place(self, redo: str | None) -> None:
+        """Whether a curation can be here, and a stage be made anew.
 
         Raises:
             ConfigError: no such stage.
-            OutputError: it holds something else, or cannot be written.
+            OutputError: it holds something else.
         """
         if redo is not None and redo not in STAGES:
             raise ConfigError(f"unknown stage '{redo}'; use one of {', '.join(STAGES)}")
@@ -65,6 +65,13 @@ class CurateFolder:
             raise OutputError(f"{self.root} is a file; choose another --out")
         if self.root.is_dir() and any(self.root.iterdir()) and not self.log.is_file():
             raise OutputError(f"{self.root} already holds something else; choose another --out")
+
+    def prepare(self, overwrite: bool, redo: str | None) -> None:
+        """Make it ready: to begin, to begin anew, or to make a stage and what follows it anew.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         gone = STAGES[STAGES.index(redo) :] if redo is not None else ()
         try:
             for stage in ("embed", *STAGES) if overwrite else gone:
@@ -87,20 +94,22 @@ class CurateFolder:
 
     def note(self, line: str) -> None:
         """Write a line to the log; a full disk shows when results are written, and the log may lose lines before."""
-        with suppress(OSError), self.log.open("a", encoding="utf-8") as log:
+        # Names need not be UTF-8.
+        with suppress(OSError), self.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def embeddings(self, kind: str, images: Path, digest: str) -> Path:
         """Folder of the store of a set, named by where its images are and what they are called."""
         return self.root / "embed" / f"{kind}-{hashlib.sha256(f'{images} {digest}'.encode()).hexdigest()[:8]}"
 
-    def check(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        """Hold the settings of all stages against those that stages there were begun with.
+    def check(self, settings: Mapping[str, Mapping[str, Any]], redo: str | None) -> None:
+        """Hold the settings of the stages before `redo`, or of all, against those that stages there were begun with.
 
         Raises:
             ConfigError: some differ; the message names them.
         """
-        for name, now in settings.items():
+        for name in STAGES[: None if redo is None else STAGES.index(redo)]:
+            now = settings[name]
             mark = self.root / name / _MARK
             then = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else None
             same = json.loads(json.dumps(now))
@@ -123,15 +132,16 @@ def stage_settings(config: CurateConfig, evaluation: Mapping[str, str], queries:
     """What each stage depends on beside the stages before it.
 
     Args:
-        config: all settings; evaluation, queries: digest of the names of each set by its folder.
+        config: all settings; evaluation, queries: digest of the names of each set by its folder. Results name sets by
+            their place, so that their order counts.
     """
     return {
         "dedup": {
             **_named("dedup", config.dedup), **_named("search", config.search), "seed": config.seed,
-            "evaluation": evaluation,
+            "evaluation": list(evaluation.items()),
         },
         "cluster": {**_named("cluster", config.cluster), "seed": config.seed},
-        "retrieve": {**_named("retrieve", config.retrieve), "seed": config.seed, "queries": queries},
+        "retrieve": {**_named("retrieve", config.retrieve), "seed": config.seed, "queries": list(queries.items())},
         "sample": {**_named("sample", config.sample), "seed": config.seed},
     }  # fmt: skip
 

@@ -60,7 +60,8 @@ class _Album:
     def figure(self, row: int, caption: str, kept: bool) -> str:
         """One picture; only its caption where it cannot be read any more."""
         name = self._names[row]
-        text = html.escape(f"{name}; {caption}" if caption else name)
+        shown = name.encode(errors="backslashreplace").decode()  # names need not be UTF-8
+        text = html.escape(f"{shown}; {caption}" if caption else shown)
         return f"<figure{' class=kept' if kept else ''}>{self._picture(name)}<figcaption>{text}</figcaption></figure>"
 
     def _picture(self, name: str) -> str:

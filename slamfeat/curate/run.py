@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from slamfeat.config import to_yaml
 from slamfeat.curate.config import CurateConfig
-from slamfeat.curate.embed import Embedder, made_with
+from slamfeat.curate.embed import Embedder, loadable, made_with
 from slamfeat.curate.engine import Engine
 from slamfeat.curate.faiss_tools import require_faiss
 from slamfeat.curate.folder import CurateFolder, stage_settings
@@ -18,7 +18,7 @@ from slamfeat.curate.listing import compute_digest, walk_images
 from slamfeat.curate.search import block_rows
 from slamfeat.curate.stages import CurateRun, curate_stores
 from slamfeat.curate.store import EmbeddingStore
-from slamfeat.curate.store_writer import StoreWriter
+from slamfeat.curate.store_writer import StoreWriter, check_begun
 from slamfeat.curate.watch import WatchedEngine
 from slamfeat.errors import ImageError, InputError
 from slamfeat.files import write_text
@@ -72,8 +72,9 @@ def curate(
     folder = CurateFolder(out)
     evaluation, queries = _digests(inputs.evaluation), _digests(inputs.queries)
     settings = stage_settings(config, evaluation, queries)
+    folder.check_place(redo)
+    _check_before(inputs, folder, config, settings, overwrite=overwrite, redo=redo, here=engine.name == "local")
     folder.prepare(overwrite, redo)
-    folder.check(settings)
 
     def tell(line: str) -> None:
         folder.note(line)
@@ -110,6 +111,21 @@ def embed_folder(run: CurateRun, images: Path, folder: Path) -> EmbeddingStore:
     if store.unreadable > _SHOWN:
         run.say(f"warning: skipped {store.unreadable - _SHOWN} more; the manifest lists them")
     return store
+
+
+def _check_before(
+    inputs: CurateInputs, folder: CurateFolder, config: CurateConfig, settings: Mapping[str, Mapping[str, Any]], *,
+    overwrite: bool, redo: str | None, here: bool,
+) -> None:  # fmt: skip
+    """Raise what the run would, before anything that was made is deleted; errors as `curate`."""
+    if overwrite:
+        made_with(inputs.images, config.embed)
+        loadable(config.embed, here)
+        return
+    folder.check(settings, redo)
+    if redo is not None:
+        made = made_with(inputs.images, config.embed)
+        check_begun(folder.root / "embed" / "pool", walk_images(inputs.images), config.embed.shard, made)
 
 
 def _digests(folders: Sequence[Path]) -> dict[str, str]:

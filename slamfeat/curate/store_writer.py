@@ -15,6 +15,8 @@ from slamfeat.curate.store import INDEX, EmbeddingStore, Shard, is_written, shar
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.files import atomic_path, write_text
 
+_BEGUN = "begun.json"
+
 
 class StoreWriter:
     """A store in the making: shards in any order, from any process, each once; then `finish`."""
@@ -30,17 +32,11 @@ class StoreWriter:
             ConfigError: the folder was begun with other names or made otherwise.
             OutputError: it cannot be written.
         """
-        self.folder, self.shard, begun = folder, shard, folder / "begun.json"
-        is_begun = begun.is_file()
-        if is_begun:
-            self.listing = Listing(folder, *compute_digest(names))
-        else:
-            self.listing = write_listing(names, folder)
-        self.made = {**made, "shard": shard, "digest": self.listing.digest, "names": self.listing.count}
-        if is_begun:
-            _check_made(folder, json.loads(begun.read_text(encoding="utf-8")), self.made)
-        else:
-            write_text(begun, json.dumps(self.made, indent=1, sort_keys=True) + "\n")
+        self.folder, self.shard = folder, shard
+        self.listing = check_begun(folder, names, shard, made) or write_listing(names, folder)
+        self.made = _made(self.listing, shard, made)
+        if not (folder / _BEGUN).is_file():
+            write_text(folder / _BEGUN, json.dumps(self.made, indent=1, sort_keys=True) + "\n")
 
     @property
     def shards(self) -> int:
@@ -103,6 +99,20 @@ class StoreWriter:
         for number, one in enumerate(shards):
             write_shard(folder, number, one)
         return writer.finish()
+
+
+def check_begun(folder: Path, names: Iterable[str], shard: int, made: Mapping[str, Any]) -> Listing | None:
+    """The names of a store that was begun, None where none was; arguments and errors as of `StoreWriter`."""
+    begun = folder / _BEGUN
+    if not begun.is_file():
+        return None
+    listing = Listing(folder, *compute_digest(names))
+    _check_made(folder, json.loads(begun.read_text(encoding="utf-8")), _made(listing, shard, made))
+    return listing
+
+
+def _made(listing: Listing, shard: int, made: Mapping[str, Any]) -> dict[str, Any]:
+    return {**made, "shard": shard, "digest": listing.digest, "names": listing.count}
 
 
 def _shard_report(folder: Path, number: int) -> dict[str, Any]:

@@ -10,25 +10,26 @@ OUT/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from slamfeat.backbones.own import save_backbone
+from slamfeat.commit import commit
 from slamfeat.errors import ConfigError
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.beginning import build_backbone
 from slamfeat.pretrain.distill_networks import Student, Teacher
 from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.distill_task import Distillation, DistillTask
-from slamfeat.pretrain.model_card import backbone_card
+from slamfeat.pretrain.model_card import backbone_card, is_made
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
-from slamfeat.pretrain.run import ended, open_data, record, report_skipped
+from slamfeat.pretrain.run import ended, newest_step, open_data, record, report_skipped
 from slamfeat.pretrain.sources import Joined
-from slamfeat.train.checkpoint import checkpoint_steps, load_weights
+from slamfeat.train.checkpoint import load_weights
 from slamfeat.train.distributed import Ranks, joined_ranks
 from slamfeat.train.loop import TrainingResult, train
 from slamfeat.train.rng import seed_generators
@@ -58,7 +59,7 @@ def distill(
     stop: Callable[[], bool] = lambda: False,
 ) -> DistillResult:  # fmt: skip
     """Do what a recipe says, or go on with it; arguments and errors as of `slamfeat.pretrain.run.pretrain`."""
-    out = Path(out)
+    out, code = Path(out), commit()
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
         recipe.check_shared(ranks.world)
@@ -67,16 +68,22 @@ def distill(
             names = ", ".join(student.name for student in recipe.students)
             say(f"distilling {recipe.teacher} into {names} on {len(numbers)} images, judged on {len(held_out)} others")
         task = make_task(recipe, images, numbers, held_out)
-        if not checkpoint_steps(RunFolder(out / "run").checkpoints):
-            say("measuring the teacher's tokens")
+        begun = newest_step(out)
+        if not begun:
+            if ranks.first:
+                say("measuring the teacher's tokens")
             task.measure(ranks)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
         skipped = report_skipped(images, out, ranks, say)
         if not ended(training):
             return DistillResult({}, training, skipped)
-        files = _export(recipe, task, training, out, ranks, say)
+        files = {student.name: out / f"{student.name}.safetensors" for student in recipe.students}
+        ranks.meet()  # the first writes the last checkpoint
+        if any(ranks.any(training.step > begun or not all(is_made(file, recipe) for file in files.values()))):
+            _export(recipe, task, files, out, ranks, backbone_card(recipe, training, code))
         if ranks.first:
-            _picture(task, files, out / "tokens.png")
+            for file in files.values():
+                say(f"written to {file}")
     return DistillResult(files, training, skipped)
 
 
@@ -104,7 +111,7 @@ def _student(recipe: DistillRecipe, config: ModelConfig, place: int, teacher_dim
     return Student(backbone, teacher_dim, recipe.dense, recipe.prototypes, config.drop_path, config.recompute)
 
 
-def _picture(task: DistillTask, files: dict[str, Path], path: Path) -> None:
+def _picture(task: DistillTask, files: Mapping[str, Path], path: Path) -> None:
     """What teacher and students see; of students that imitate one of its blocks, what they make of that."""
     device = task.teacher.backbone.device
     seen = {"teacher": task.teacher.backbone} | {name: load_pretrained(file, device)[0] for name, file in files.items()}
@@ -113,19 +120,18 @@ def _picture(task: DistillTask, files: dict[str, Path], path: Path) -> None:
 
 
 def _export(
-    recipe: DistillRecipe, task: DistillTask, training: TrainingResult, out: Path, ranks: Ranks, say: Say
-) -> dict[str, Path]:
-    ranks.meet()  # the first writes the last checkpoint
-    weights = load_weights(RunFolder(out / "run").checkpoints, training.step)
+    recipe: DistillRecipe, task: DistillTask, files: Mapping[str, Path], out: Path, ranks: Ranks, card: dict[str, str]
+) -> None:
+    """Write the students of the last checkpoint, by their names to `files`, and the picture."""
+    weights = load_weights(RunFolder(out / "run").checkpoints, newest_step(out))
     copy_weights(weights, kept_weights(task.module, task.frozen), "the run's last checkpoint")
-    files: dict[str, Path] = {}
     for config in recipe.students:
         name, architecture = config.name, config.architecture(recipe.crops.global_size)
-        state, files[name] = task.student_backbone(name).state_dict(), out / f"{name}.safetensors"
+        state = task.student_backbone(name).state_dict()
         if recipe.imitate:
             state, architecture = task.imitating(name, state, architecture)
         if ranks.first:
-            save_backbone(state, architecture, files[name], name=name, notes=backbone_card(recipe, training))
-            say(f"written to {files[name]}")
+            save_backbone(state, architecture, files[name], name=name, notes=card)
+    if ranks.first:
+        _picture(task, files, out / "tokens.png")
     ranks.meet()
-    return files

@@ -26,7 +26,8 @@ class ModelConfig:
 
     Attributes:
         name: shown, and written into its file; not that of a published backbone.
-        like: a published backbone whose architecture it has; empty for the fields below.
+        like: a published backbone whose architecture it has; empty for the fields from `embed_dim` to `ffn_ratio`,
+            which must not be given beside it.
         embed_dim, depth, num_heads, patch_size, registers, ffn, ffn_ratio: see `Architecture`.
         position: "offset" or "antialias" (learned positions), or "rope".
         grid: side of the stored position embedding in patches; 0 for that of the global crops. Other sizes of crops are
@@ -64,6 +65,10 @@ class ModelConfig:
             raise ConfigError(f"model: ffn is one of mlp, swiglu_fused, swiglu, not '{self.ffn}'")
         if not 0 <= self.drop_path < 1 or min(self.patch_size, self.grid + 1, self.registers + 1) < 1:
             raise ConfigError("model: 0 <= drop_path < 1, patch_size >= 1, grid >= 0 and registers >= 0 are needed")
+        named = ("embed_dim", "depth", "num_heads", "patch_size", "registers", "position", "ffn", "ffn_ratio")
+        given = [name for name in named if getattr(self, name) != getattr(ModelConfig, name)]
+        if self.like and find_entry(self.like) and given:
+            raise ConfigError(f"model: like={self.like} says what {', '.join(given)} would; leave one or the other out")
         if self.rope_jitter < 1:
             raise ConfigError(f"model: rope_jitter is a factor of at least 1, not {self.rope_jitter}")
 

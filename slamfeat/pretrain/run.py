@@ -4,7 +4,7 @@ OUT/
   recipe.yaml           all settings; its first line is the command
   run/                  the loop's run, see `slamfeat.train.run_folder`
   backbone.safetensors  the teacher's, when the run has ended; `load_backbone` takes it
-  tokens.png            what it sees in some held-out images, and what it saw before the first step
+  tokens.png            what it sees in some held-out images, and what the seed's weights, or those of `init`, see
   skipped.json          damaged images of all processes and sessions, with what was wrong; absent where there are none
 """
 
@@ -19,9 +19,10 @@ from typing import Any
 
 from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.own import save_backbone
+from slamfeat.commit import commit
 from slamfeat.config import to_yaml
 from slamfeat.files import write_text
-from slamfeat.pretrain.model_card import backbone_card
+from slamfeat.pretrain.model_card import backbone_card, is_made
 from slamfeat.pretrain.network import whole_copy
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ImagesConfig, PretrainRecipe
@@ -72,23 +73,25 @@ def pretrain(
         OutputError: the folder cannot be written.
         TrainingError: the loss or a gradient is not finite.
     """
-    out = Path(out)
+    out, code = Path(out), commit()
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
         recipe.check_shared(ranks.world)
         record(recipe, out, command, ranks)
         if ranks.first:
             say(f"pretraining {recipe.model.name} on {len(numbers)} images, judged on {len(held_out)} others")
-        begun = bool(checkpoint_steps(RunFolder(out / "run").checkpoints))
-        task = make_task(recipe, images, numbers, held_out, begun=begun, say=say if ranks.first else lambda line: None)
+        begun = newest_step(out)
+        of_first = say if ranks.first else lambda line: None
+        task = make_task(recipe, images, numbers, held_out, begun=begun > 0, say=of_first)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
         skipped = report_skipped(images, out, ranks, say)
         if not ended(training):
             return PretrainResult(None, training, skipped)
         file, backbone = out / "backbone.safetensors", task.teacher_backbone()
         if ranks.first:
-            _export(recipe, backbone, training, file)
-            _picture(recipe, task.probes, backbone, out / "tokens.png")
+            if training.step > begun or not is_made(file, recipe):
+                _export(recipe, backbone, training, file, code)
+                _picture(recipe, task.probes, backbone, out / "tokens.png")
             say(f"written to {file}; {out / 'tokens.png'} shows what it sees")
         ranks.meet()
     return PretrainResult(file, training, skipped)
@@ -122,6 +125,11 @@ def open_data(config: ImagesConfig) -> tuple[Joined, list[int], list[int]]:
     """
     images = open_images(config.images or [str(sample_path() / "rgb")], config.frame_step)
     return images, *split_names(images, config.held_out)
+
+
+def newest_step(out: Path) -> int:
+    """Of the checkpoints in a run's folder; 0 where it has none."""
+    return max(checkpoint_steps(RunFolder(out / "run").checkpoints), default=0)
 
 
 def record(recipe: Any, out: Path, command: str, ranks: Ranks) -> None:
@@ -168,12 +176,12 @@ def report_skipped(images: Joined, out: Path, ranks: Ranks, say: Say) -> dict[st
 
 
 def _picture(recipe: PretrainRecipe, probes: Probes, backbone: Backbone, file: Path) -> None:
-    """What the backbone sees, below what it saw with the weights that it was given by the seed, or by `init`."""
+    """What the backbone sees, below what one with the seed's weights, or those of `init`, sees."""
     seed_generators(recipe.loop.seed)
     before = whole_copy(build_student(recipe).backbone, recipe.architecture)
     probes.look({"before": before, "trained": backbone}, file)
 
 
-def _export(recipe: PretrainRecipe, backbone: Backbone, training: TrainingResult, file: Path) -> None:
-    notes = backbone_card(recipe, training)
+def _export(recipe: PretrainRecipe, backbone: Backbone, training: TrainingResult, file: Path, code: str) -> None:
+    notes = backbone_card(recipe, training, code)
     save_backbone(backbone.state_dict(), recipe.architecture, file, name=recipe.model.name, notes=notes)

@@ -22,6 +22,7 @@ from slamfeat.train.textures import is_held_out, photo_name
 
 Image = NDArray[np.uint8]
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+SHARD = ".tar"
 VIDEO_BLOCK = 300
 """Frames of a video that are held out together: ten seconds, in which a moving camera comes to see something else. Only
 those at the ends of a block have a twin on the other side; and a video of minutes has frames on both."""
@@ -221,7 +222,12 @@ def photo_of(name: str) -> str:
     video, _, frame = name.rpartition(":")
     if Path(video).suffix.lower() in VIDEOS and frame.isdigit():
         return f"{photo_name(Path(video))}:{int(frame) // VIDEO_BLOCK}"
-    return photo_name(Path(name))
+    return photo_name(Path(in_shard(name)))
+
+
+def in_shard(name: str) -> str:
+    """What an image in a shard is called there; any other image's name as it is."""
+    return name.partition(f"{SHARD}:")[2] or name
 
 
 def _open_any(path: Path, frame_step: int) -> Iterator[ImageSource]:
@@ -240,7 +246,7 @@ def _open_one(path: Path, frame_step: int) -> ImageSource:
     suffix = path.suffix.lower()
     if path.is_file() and suffix == ".txt":
         raise InputError(f"{path}: a list in a list; put its lines into the other one")
-    if path.is_file() and suffix == ".tar":
+    if path.is_file() and suffix == SHARD:
         return Shards(path)
     if path.is_file() and suffix in VIDEOS:
         return VideoFrames(path, frame_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from slamfeat.backbones.base import Backbone
-from slamfeat.errors import InputError
+from slamfeat.errors import ConfigError, InputError
 from slamfeat.pretrain.beginning import build_backbone
 from slamfeat.pretrain.centring import Centring, SinkhornKnopp
 from slamfeat.pretrain.crops import GLOBAL, make_crops
@@ -68,6 +69,7 @@ class SelfDistillation(nn.Module):
 
         Raises:
             InputError, WeightsError: no run there, or of other networks.
+            ConfigError: its positions are stored at another grid.
         """
         checkpoints = RunFolder(start).checkpoints
         steps = checkpoint_steps(checkpoints)
@@ -76,6 +78,7 @@ class SelfDistillation(nn.Module):
         stored = load_weights(checkpoints, steps[-1])
         weights = {name: value for name, value in stored.items() if not name.startswith("gram.")}
         own = {name: value for name, value in kept_weights(self, ()).items() if not name.startswith("gram.")}
+        _check_grid(weights, own, start)
         copy_weights(weights, own, str(start))
         self.step.zero_()
         if self.gram is not None:
@@ -229,6 +232,16 @@ class PretrainTask:
     def _sum(self, parts: dict[str, Tensor]) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         total = torch.stack([getattr(self.recipe.objective, name) * part for name, part in parts.items()]).sum()
         return total, {name: part.detach() for name, part in parts.items()}
+
+
+def _check_grid(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], start: Path) -> None:
+    """Raise ConfigError where positions are of another grid, which follows the crops unless it is given."""
+    key = "student.backbone.pos_embed"
+    if key in weights and key in own and weights[key].shape[1] != own[key].shape[1]:
+        theirs, ours = (math.isqrt(one.shape[1] - 1) for one in (weights[key], own[key]))
+        raise ConfigError(
+            f"start: {start.parent} stores positions of a grid of {theirs}, not {ours} as here; set model.grid={theirs}"
+        )
 
 
 def _views(rows: Tensor, count: int) -> Tensor:

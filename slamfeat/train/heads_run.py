@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from slamfeat.commit import commit
 from slamfeat.config import to_yaml
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.files import write_text
@@ -87,7 +88,7 @@ def _make_heads(
     recipe: HeadsRecipe, out: Path, command: str, say: Callable[[str], None], stop: Callable[[], bool], ranks: Ranks
 ) -> HeadsResult:
     results: dict[str, TrainingResult] = {}
-    about = _about(recipe)
+    about, code = _about(recipe), commit()
     parts = _borrowed(recipe, about)
     if ranks.first:
         write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
@@ -107,7 +108,7 @@ def _make_heads(
         parts |= KINDS[stage].parts(task.module)
     file = out / "heads.safetensors"
     if ranks.first:
-        save_heads(_join(recipe, about, parts, results), file)
+        save_heads(_join(recipe, about, parts, model_card(recipe, results, code)), file)
         say(f"written to {file}")
     return HeadsResult(file, results)
 
@@ -207,12 +208,10 @@ def _borrowed(recipe: HeadsRecipe, about: HeadsAbout) -> dict[str, nn.Module]:
     return {name: part for name, part in taken.items() if part is not None}
 
 
-def _join(
-    recipe: HeadsRecipe, about: HeadsAbout, parts: Mapping[str, Any], results: Mapping[str, TrainingResult]
-) -> Heads:
+def _join(recipe: HeadsRecipe, about: HeadsAbout, parts: Mapping[str, Any], card: dict[str, str]) -> Heads:
     """All parts in one, by their names in a bundle; the published fine branch where none was trained."""
     configs = {name: part.config for name, part in parts.items() if name in PARTS}
-    heads = Heads(replace(about, notes=model_card(recipe, results), **configs))
+    heads = Heads(replace(about, notes=card, **configs))
     fine = parts.get("fine") or published_fine(recipe.fine, recipe.fine_weights)
     for name, part in {**parts, "fine": fine}.items():
         getattr(heads, name).load_state_dict(part.state_dict())

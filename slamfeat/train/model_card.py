@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 
-from slamfeat.commit import commit
 from slamfeat.config import to_yaml
 from slamfeat.train.loop import TrainingResult
 from slamfeat.train.recipe import DataConfig, HeadsRecipe
@@ -13,16 +12,21 @@ from slamfeat.train.recipe import DataConfig, HeadsRecipe
 _SOURCES = ("photos", "sequences", "stereo")
 
 
-def model_card(recipe: HeadsRecipe, results: Mapping[str, TrainingResult]) -> dict[str, str]:
+def model_card(recipe: HeadsRecipe, results: Mapping[str, TrainingResult], commit: str) -> dict[str, str]:
     """Recipe with its notes, folders of the data, commit and date of the last session, hours and score of each stage.
 
     Preparing pairs is not in the hours.
+
+    Args:
+        recipe: see the class.
+        results: stage -> how its training ended.
+        commit: that the code was at when the session began.
     """
     return {
         **recipe.notes,
         "recipe": to_yaml(recipe),
         "folders": _folders(recipe.data),
-        "commit": commit(),
+        "commit": commit,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "hours": ", ".join(f"{stage} {one.seconds / 3600:.2f}" for stage, one in results.items()),
         **{stage: f"step {one.best_step or one.step}, score {one.best_score}" for stage, one in results.items()},

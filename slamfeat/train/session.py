@@ -215,7 +215,7 @@ class Session:
         self._ranks.meet()  # torchrun ends all processes as soon as one has failed
         said = (
             f"step {self.step + 1}: the {failure.what} is not finite; its batch is kept in {path} and the state before"
-            f" the step in {self._folder.checkpoints}; look at the batch, or lower lr or clip"
+            f" the step in {self._folder.checkpoints}; look at the batch, or begin another run with a lower lr or clip"
         )
         if log is not None:
             log.event(said)

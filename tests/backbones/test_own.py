@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.backbones.packed import pack
 from slamfeat.backbones.registry import Architecture
-from slamfeat.errors import ConfigError, WeightsError
+from slamfeat.errors import ConfigError, OutputError, WeightsError
 
 ARCHITECTURE = Architecture(64, 3, 2, 14, 2, "antialias", grid=8, layer_scale=1e-5)
 
@@ -36,6 +38,15 @@ def test_a_file_is_enough(file: Path, photo: object) -> None:
     frontend = sf.Frontend.from_pretrained(file)
     assert frontend.backbone.name == "mine" and int(frontend.extract(photo).mask.sum()) > 100
     assert read_metadata(file)["recipe"] == "x"
+
+
+def test_a_full_disk_is_told(
+    file: Path, tmp_path: Path, small_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    before = file.read_bytes()
+    with pytest.raises(OutputError, match=r"cannot write .*mine.safetensors"), small_disk(1000):
+        save_backbone(load_file(file), ARCHITECTURE, file, name="mine")
+    assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def test_it_can_be_packed(file: Path, tmp_path: Path) -> None:

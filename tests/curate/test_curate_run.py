@@ -217,8 +217,12 @@ def test_other_settings_are_refused_until_the_stage_is_made_anew(inputs: CurateI
     assert (out / "embed" / "pool" / "store.json").stat().st_mtime_ns == embedded
     with pytest.raises(ConfigError, match="unknown stage 'embed'"):
         curate(inputs, out, stricter, engine, redo="embed")
+    decided = made(out)
     with pytest.raises(ConfigError, match=r"size \(56 there, 70 now\).*--overwrite"):
         curate(inputs, out, settings(**{**SETTINGS, "embed_size": 70}), engine, redo="dedup")
+    with pytest.raises(ConfigError, match="unknown backbone"):
+        curate(inputs, out, settings(**SETTINGS, embed_weights="dinov2-vits15"), engine, overwrite=True)
+    assert made(out) == decided  # what is refused deletes nothing
     curate(inputs, out, settings(**{**SETTINGS, "embed_size": 70}), engine, overwrite=True)
     neutral = settings(**{**SETTINGS, "embed_size": 70}, memory_mb=300)
     assert made(out) == (curate(inputs, out, neutral, LocalEngine(3)) and made(out))
@@ -239,6 +243,27 @@ def test_sets_may_come_later_and_changed_images_are_seen(inputs: CurateInputs, t
     write_image(inputs.images / "new.png", np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(ConfigError, match=r"images have changed since \(then 12, now 13 names\)"):
         curate(inputs, out, config, engine)
+
+
+def test_the_order_of_sets_counts(inputs: CurateInputs, tmp_path: Path) -> None:
+    """Reasons name a set by its place."""
+    config, engine, out = settings(**SETTINGS), LocalEngine(1), tmp_path / "out"
+    write_image(tmp_path / "more" / "m.png", np.zeros((40, 40, 3), np.uint8))
+    sets = (*inputs.evaluation, tmp_path / "more")
+    curate(replace(inputs, evaluation=sets), out, config, engine)
+    with pytest.raises(ConfigError, match=r"evaluation .* pass --from dedup"):
+        curate(replace(inputs, evaluation=sets[::-1]), out, config, engine)
+    curate(replace(inputs, evaluation=sets[::-1]), out, config, engine, redo="dedup")
+    assert {entry["by"] for entry in manifest(out).values() if entry["stage"] == "evaluation"} == {"evaluation-1/a.png"}
+
+
+def test_names_need_not_be_utf8(inputs: CurateInputs, tmp_path: Path) -> None:
+    for name, odd in (("0.png", b"caf\xe9.png"), ("broken.jpg", b"\xff.jpg")):
+        (inputs.images / name).rename(inputs.images / os.fsdecode(odd))
+    summary = curate(inputs, tmp_path / "out", settings(**SETTINGS), LocalEngine(1))
+    assert summary["images"] == 12 and summary["unreadable"] == 2
+    assert r"caf\udce9.png" in (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    assert r"\udcff.jpg" in (tmp_path / "out" / "run.log").read_text(encoding="utf-8")
 
 
 def test_folders_that_cannot_be_used(inputs: CurateInputs, tmp_path: Path) -> None:

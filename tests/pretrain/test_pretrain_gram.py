@@ -12,7 +12,7 @@ from pretrain_runs import small_recipe
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from slamfeat.errors import InputError, WeightsError
+from slamfeat.errors import ConfigError, InputError, WeightsError
 from slamfeat.pretrain.recipe import GramConfig, PretrainRecipe
 from slamfeat.pretrain.run import make_task, open_data, pretrain
 from slamfeat.pretrain.task import PretrainTask
@@ -101,6 +101,8 @@ def test_a_phase_at_another_size_goes_on_from_the_first(tmp_path: Path) -> None:
     asked = iter([True])
     result = pretrain(second, tmp_path / "second", say=said.append, stop=lambda: next(asked, False))
     assert result.training.step == 1 and f"beginning with step 2 of {tmp_path / 'first'}" in said
+    with pytest.raises(ConfigError, match=r"positions of a grid of 4, not 6 as here; set model\.grid=4"):
+        made(small_recipe(f"start={tmp_path / 'first'}", "crops.global_size=84"))
     with pytest.raises(WeightsError, match="does not fit"):
         made(small_recipe("model.grid=4", f"start={tmp_path / 'first'}", "model.depth=3"))
     shutil.rmtree(tmp_path / "first")  # what is begun needs it no more

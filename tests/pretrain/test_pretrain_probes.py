@@ -149,6 +149,7 @@ def test_groups_by_the_names_of_files(tmp_path: Path) -> None:
     assert groups.names == ["fish", "dog"]
     names = ["a/n01440764_tench.jpg", "n01498041_ray.jpg", "n01514668_cock.jpg", "n02526121_eel.jpg", "n02085620.jpg"]
     assert [groups.of(name) for name in names] == [0, 0, None, 0, 1]
+    assert groups.of("/x/0.tar:n02085620_7.JPEG") == groups.of("/x/0.tar:b/n02085620_7.JPEG") == 1
     for wrong in ("fish\n", "fish n0\n"):
         file.write_text(wrong)
         with pytest.raises(ConfigError, match=r"groups\.txt"):
@@ -189,7 +190,7 @@ def groups(tmp_path: Path) -> str:
     return str(tmp_path / "groups.txt")
 
 
-def test_probes_classify_by_neighbours(groups: str) -> None:
+def test_probes_classify_by_neighbours(groups: str, caplog: pytest.LogCaptureFixture) -> None:
     """Red and green images are told apart by their pixels; a damaged one is passed over when it is met."""
     names = [f"{colour}_{i}.png" for colour in ("red", "green") for i in range(30)]
     source = Colours("red_damaged.png", *names)
@@ -200,8 +201,11 @@ def test_probes_classify_by_neighbours(groups: str) -> None:
     assert list(images.skipped) == ["red_damaged.png"]
     found = probes.classed(by_pixels(14), 14)
     assert found.names == names and found.labels.tolist() == [0] * 30 + [1] * 30 and len(found.vectors) == 60
-    with pytest.raises(ConfigError, match="two classes"):
-        Probes(ProbeConfig(groups="imagenet_groups"), images, [0, 1])
+    # One's own images need not have the classes that a recipe names.
+    other = Probes(ProbeConfig(images=4, size=56, groups="imagenet_groups"), images, [1, 2, 31, 32])
+    assert "knn" not in other.judge(by_pixels(14), 14) and "no image has one of its classes" in caplog.text
+    with pytest.raises(ConfigError, match="less than two of its classes"):
+        other.classed(by_pixels(14), 14)
     broken = Joined([Colours("red_damaged.png", "green_damaged.png", "green.png")])
     with pytest.raises(ImageError, match="of 3 images with a class 1 can be read"):
         Probes(ProbeConfig(groups=groups), broken, [0, 1]).classed(by_pixels(14), 14)

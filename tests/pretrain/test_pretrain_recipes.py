@@ -65,6 +65,8 @@ VALUES: dict[str, dict[str, Any]] = {
         "crops.global_size": 518, "loop.steps": 10_000, "loop.batch": 3072, "loop.final_lr": 1e-6,
         "loop.warmup": round(10_000 * 80 / 500), "loop.weight_decay": 0.04, "loop.final_weight_decay": 0.2,
         "teacher.momentum": 0.994, "teacher.targets": "sinkhorn", "model.drop_path": 0.4, "model.like": "dinov2-vitg14",
+        "teacher.temperature": 0.04, "teacher.final_temperature": 0.07, "teacher.warmup": round(10_000 * 30 / 500),
+        "rates.last_layer_from": round(10_000 * 1 / 500),
         "dino_head.prototypes": 131072, "dino_head.bottleneck": 384, "ibot_head.prototypes": 131072,
         "ibot_head.bottleneck": 256,
     },

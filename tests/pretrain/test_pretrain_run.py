@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -18,8 +19,10 @@ from typer.testing import CliRunner
 
 import slamfeat as sf
 from slamfeat.cli.main import app
+from slamfeat.config import load_config
 from slamfeat.errors import ConfigError
 from slamfeat.pretrain.probes import Probes
+from slamfeat.pretrain.recipe import PretrainRecipe
 from slamfeat.pretrain.run import pretrain, report_skipped
 from slamfeat.pretrain.sources import Joined
 from slamfeat.train.distributed import Ranks
@@ -49,6 +52,19 @@ def test_a_run_ends_with_a_backbone(alone: Path, photo: object) -> None:
     logged = losses(alone)
     assert len(logged) == 20 and {"dino", "ibot", "koleo", "images_per_s", "wait_percent"} <= logged[0].keys()
     assert logged[-1]["loss"] < logged[0]["loss"]
+
+
+def test_what_has_ended_is_not_written_again(alone: Path, tmp_path: Path) -> None:
+    """Its card says what code trained it, which is not that of today."""
+    out = tmp_path / "again"
+    shutil.copytree(alone, out)
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.safetensors")}
+    recipe = load_config(PretrainRecipe, out / "recipe.yaml")
+    assert pretrain(recipe, out).backbone == out / "backbone.safetensors"
+    assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.safetensors")} == before
+    (out / "backbone.safetensors").unlink()
+    assert pretrain(recipe, out).backbone == out / "backbone.safetensors"
+    assert (out / "backbone.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -200,6 +200,11 @@ def test_tiles_of_one_photograph_stay_on_one_side(tmp_path: Path) -> None:
     assert not sides[0] & sides[1]
 
 
+def test_a_photograph_is_the_same_in_any_shard() -> None:
+    names = ("a.tar:photo_s2_0_0.png", "/x/b.tar:photo_s1_1_0.png", "b.tar:c/photo.jpg", "/x/photo.png")
+    assert {photo_of(name) for name in names} == {"photo"}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

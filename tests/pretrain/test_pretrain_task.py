@@ -253,6 +253,7 @@ def test_bf16_learns_too() -> None:
         (["model.num_heads=5"], "no multiple of num_heads"),
         (["model.like=dinov2-vits15"], "did you mean"),
         (["model.name=dinov2-vits14"], "no name of your own"),
+        (["model.like=dinov2-vits14", "model.position=rope"], "says what embed_dim, .*position would"),
     ],
 )
 def test_settings_that_do_not_fit(words: list[str], said: str) -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from slamfeat.commit import commit
 from slamfeat.config import load_config
 from slamfeat.errors import ConfigError, InputError, WeightsError
 from slamfeat.frontend import Frontend
@@ -217,10 +216,10 @@ def test_the_model_card_says_nothing_of_data_that_was_not_used(overrides: list[s
 
 def test_the_model_card_says_what_made_the_heads() -> None:
     recipe = load_config(HeadsRecipe, find_recipe("cpu_full"), ["data.photos=[mine,yours]"])
-    card = model_card(recipe, {"matcher": TrainingResult(50, "steps", 40, -0.6, 5400.0)})
-    assert card["commit"] == commit() and card["hours"] == "matcher 1.50" and card["folders"] == "mine, yours"
+    card = model_card(recipe, {"matcher": TrainingResult(50, "steps", 40, -0.6, 5400.0)}, "abc1234")
+    assert card["commit"] == "abc1234" and card["hours"] == "matcher 1.50" and card["folders"] == "mine, yours"
     assert card["matcher"] == "step 40, score -0.6" and "photos" in card["recipe"] and card["date"]
-    assert model_card(HeadsRecipe(), {})["folders"] == "the shipped frames"
+    assert model_card(HeadsRecipe(), {}, "abc1234")["folders"] == "the shipped frames"
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, state_digest
+from slamfeat.backbones.checkpoints import check_digest, read_checkpoint, state_digest, write_tensors
 from slamfeat.errors import ConfigError, WeightsError
-from slamfeat.files import atomic_path
 from slamfeat.frontend.heads.describe import freeze
 from slamfeat.frontend.heads.descriptor import DescriptorConfig, JoinedDescriptor
 from slamfeat.frontend.heads.fine import AlikedBranch, FineBranch, FinerCNN, SiftBranch, XFeatBranch
@@ -95,9 +93,7 @@ def save_heads(heads: Heads, out: str | Path) -> Path:
     about = dataclasses.asdict(heads.about)
     about = {name: value for name, value in about.items() if name not in _LATER or value is not None}
     metadata = {"format": FORMAT, "about": json.dumps(about, sort_keys=True), "sha256": state_digest(tensors)}
-    with atomic_path(out) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-    return Path(out)
+    return write_tensors(out, tensors, metadata)
 
 
 def shipped_heads() -> dict[str, Path]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slamfeat.errors import ConfigError
+from slamfeat.pretrain.sources import in_shard
 from slamfeat.train.recipe_files import recipes_folder
 
 
@@ -39,8 +40,8 @@ class Groups:
         self._ranges = list(found.values())
 
     def of(self, name: str) -> int | None:
-        """The group's number of an image by its path; None where it is in none."""
-        file = Path(name).name
+        """The group's number of an image by its name in a source; None where it is in none."""
+        file = Path(in_shard(name)).name
         for number, ranges in enumerate(self._ranges):
             if any(first <= file[: len(first)] and file[: len(last)] <= last for first, last in ranges):
                 return number

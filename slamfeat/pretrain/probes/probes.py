@@ -35,7 +35,8 @@ class ProbeConfig:
         warp: corners of the warped images move by up to this share of the side.
         light: gain and gamma of the warped images lie within 1 / (1 + light) and 1 + light.
         groups: file with classes, see `Groups`; "imagenet_groups" is one. Images that have one are classified by
-            their neighbours' (they may be learnt from: nobody tells the backbone their class). Empty for not at all.
+            their neighbours' (they may be learnt from: nobody tells the backbone their class). Empty for not at all;
+            where the images show less than two of them, the log says so and nothing is classified.
         classed: images that are classified, at most: evenly spaced among those that have a class, some of each class.
         collapsed: mean cosine between images above which the log warns.
     """
@@ -80,7 +81,7 @@ class Probes:
             numbers: of those held out, rising.
 
         Raises:
-            ConfigError: fewer than two, or not two classes.
+            ConfigError: fewer than two, or no such groups.
         """
         if len(numbers) < 2:
             raise ConfigError(f"{len(numbers)} images are held out; raise data.held_out, two are needed to judge by")
@@ -141,8 +142,11 @@ class Probes:
         """The images that have a class as a description says them; damaged ones are passed over.
 
         Raises:
+            ConfigError: there are none.
             ImageError: fewer than two can be read.
         """
+        if not self._classed:
+            raise ConfigError(f"probes.groups={self._config.groups}: the images show less than two of its classes")
         vectors, labels, names = list[Tensor](), list[int](), list[str]()
         for first in range(0, len(self._classed), self._config.batch):
             part = self._classed[first : first + self._config.batch]
@@ -176,18 +180,18 @@ def _patches(backbone: Backbone, images: Tensor, block: int) -> Tensor:
 
 
 def _classed(config: ProbeConfig, names: Sequence[str]) -> list[tuple[int, int]]:
-    """Numbers of the images that are classified, by their names, and their classes.
+    """Numbers of the images that are classified, by their names, and their classes; none where there are not two.
 
     Raises:
-        ConfigError: there are not two classes.
+        ConfigError: no such groups.
     """
     known = open_groups(config.groups)
     groups = ((number, known.of(name)) for number, name in enumerate(names))
     classed = [(number, group) for number, group in groups if group is not None]
     if len({group for _, group in classed}) < 2:
-        raise ConfigError(
-            f"probes.groups={config.groups}: images of {len(classed)} names have a class; two classes are needed"
-        )
+        said = "no image has one of its classes" if not classed else "the images that have a class are all of one"
+        log.warning("probes.groups=%s: %s, so that none is classified by its neighbours", config.groups, said)
+        return []
     return _evenly(classed, config.classed)
 
 
