@@ -150,8 +150,8 @@ def probe(one: Candidate, probes: Probes, with_classes: bool, held_out: float) -
     return figures
 
 
-def judged(files: Mapping[str, str], config: ProbeConfig, data: ImagesConfig) -> tuple[list[dict[str, Any]], int]:
-    """Rows of raw pixels, of untrained weights of the last one's kind and of `files` by their labels; images held out.
+def judged(files: Mapping[str, str], config: ProbeConfig, data: ImagesConfig) -> tuple[list[dict[str, Any]], str]:
+    """Rows of raw pixels, of untrained weights of the last one's kind and of `files` by their labels; `said_held_out`.
 
     Args:
         files: weights by label.
@@ -161,7 +161,12 @@ def judged(files: Mapping[str, str], config: ProbeConfig, data: ImagesConfig) ->
     probes = Probes(config, images, held_out)
     found = zip(["raw pixels", "untrained", *files], candidates(list(files.values())), strict=True)
     rows = [{"backbone": name, **probe(one, probes, bool(config.groups), data.held_out)} for name, one in found]
-    return rows, len(held_out)
+    return rows, said_held_out(len(held_out), config.images)
+
+
+def said_held_out(there: int, most: int) -> str:
+    """How many held-out images are looked at for what; those that are asked for their class are counted apart."""
+    return f"{there}, of them {min(there, most)} for same place, rank, cosine and entropy"
 
 
 def write_table(out: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title: str) -> None:
@@ -244,7 +249,7 @@ def run(given: argparse.Namespace) -> None:
     facts = header(given.command, "1 for times, torch's for the rest") | {
         "images": f"{len(images.names)} of {', '.join(place.name for place in given.images)}",
         "size": given.size,
-        "held out": f"{min(len(held), given.count)} for same place, rank, cosine and entropy",
+        "held out": said_held_out(len(held), given.count),
     }  # fmt: skip
     write_table(given.out, facts, rows, "Backbones")
 

@@ -8,9 +8,10 @@ Runs in an environment of its own, since LightlyTrain (AGPL-3.0) is no dependenc
 the working folder. Model, crops, blur, masks, heads, schedules and rates are those of the run; other augmentations are
 LightlyTrain's. It trains in --precision, the recipe's unless it is said: whichever is quicker there. What it trained
 (its teacher, as ours) is written to --work for `load_backbone`, and the table to --out: the figures of
-benchmarks.backbones on the recipe's held-out images, and images a second. These are the median of the steps after the
-first tenth, which warms up, waiting for images included and checkpoints excluded, of both sides; so let nothing else
-run meanwhile. The same command goes on where it was interrupted; the peer's rate is then of the last session.
+benchmarks.backbones on the recipe's held-out images, and images a second. These are the median of stretches of
+`loop.log_every` steps after the first tenth, which warms up, waiting for images included and checkpoints excluded, of
+both sides; so let nothing else run meanwhile. The same command goes on where it was interrupted; the peer's rate is
+then of the last session.
 """
 
 from __future__ import annotations
@@ -81,10 +82,12 @@ def train(
 
 
 def peer_rate(ended: Sequence[tuple[int, float]], recipe: PretrainRecipe) -> float | None:
-    """Median images a second from step to step; without the session's first tenth and the steps that were saved."""
+    """Median images a second of stretches; without the session's first tenth and the steps that were saved."""
     timed = pairwise(ended[len(ended) // 10 :])
     seconds = [after - before for (_, before), (step, after) in timed if step % recipe.loop.save_every]
-    return recipe.loop.batch / median(seconds) if seconds else None
+    length = min(recipe.loop.log_every, len(seconds))
+    stretches = [sum(seconds[at : at + length]) for at in range(0, len(seconds) - length + 1, length or 1)]
+    return recipe.loop.batch * length / median(stretches) if length else None
 
 
 def our_recipe(run: Path) -> PretrainRecipe:

@@ -29,7 +29,7 @@ from slamfeat.train.recipe_files import find_recipe
 VARIANTS = {
     "the recipe": (),
     "no KoLeo": ("objective.koleo=0",),
-    "no iBOT": ("objective.ibot=0",),
+    "no iBOT, nothing masked": ("objective.ibot=0",),
     "centring instead of Sinkhorn-Knopp": ("teacher.targets=centring",),
 }
 

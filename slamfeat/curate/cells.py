@@ -84,17 +84,23 @@ def _place(vectors: FileVectors, folder: Path, config: SearchConfig, seed: int, 
 
 
 def _sort(rows: int, folder: Path, engine: Engine, vectors: FileVectors, parts: list[Span]) -> None:
-    """The order of the rows by cell, and the copy in that order; `starts.npy` comes last."""
-    centroids = np.array(load_array(folder / "centroids.npy"))
-    labels = np.empty(rows, np.int32)
-    blocks = engine.run(AssignBlock(vectors, centroids, spherical=True, sums=False), spans(rows))
-    for (start, stop), block in zip(spans(rows), blocks, strict=True):
-        labels[start:stop] = block.labels
-    save_array(folder / "order.npy", np.argsort(labels, kind="stable"))
+    """The order of the rows by cell, and the copy in that order; `starts.npy` comes last.
+
+    The order is made once: on another machine a row between two cells might fall into the other one, and parts of the
+    copy that are there already would no longer be in order.
+    """
+    if not (folder / "order.npy").is_file():
+        centroids = np.array(load_array(folder / "centroids.npy"))
+        labels = np.empty(rows, np.int32)
+        blocks = engine.run(AssignBlock(vectors, centroids, spherical=True, sums=False), spans(rows))
+        for (start, stop), block in zip(spans(rows), blocks, strict=True):
+            labels[start:stop] = block.labels
+        save_array(folder / "counts.npy", np.bincount(labels, minlength=len(centroids)))
+        save_array(folder / "order.npy", np.argsort(labels, kind="stable"))
     todo = [part for part in parts if not _part_path(folder, part).is_file()]
     for _ in engine.run(_CopyPart(vectors.files, folder), todo):
         pass
-    counts = np.bincount(labels, minlength=len(centroids))
+    counts = load_array(folder / "counts.npy")
     save_array(folder / "starts.npy", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
 

@@ -15,6 +15,8 @@ from slamfeat.curate.search import Neighbours, Search, result_path
 from slamfeat.curate.store import EmbeddingStore
 from slamfeat.curate.thumbnails import correlations
 
+_PAIRS = 4096  # whose thumbnails are held at once: all neighbours of a video's frames would be half a gigabyte
+
 
 @dataclass(frozen=True)
 class FindDuplicates:
@@ -48,10 +50,11 @@ class FindDuplicates:
             return found
         keep = found.cosines >= self.surely
         asked = np.flatnonzero(~keep)
-        if len(asked):
-            a = EmbeddingStore(self.queries).thumbs(found.queries[asked])
-            b = EmbeddingStore(self.rows).thumbs(found.rows[asked])
-            keep[asked] = correlations(a, b, self.correlation) >= self.correlation
+        ours, theirs = EmbeddingStore(self.queries), EmbeddingStore(self.rows)
+        for start in range(0, len(asked), _PAIRS):
+            some = asked[start : start + _PAIRS]
+            a, b = ours.thumbs(found.queries[some]), theirs.thumbs(found.rows[some])
+            keep[some] = correlations(a, b, self.correlation) >= self.correlation
         return found.at(keep)
 
 

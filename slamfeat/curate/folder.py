@@ -63,7 +63,8 @@ class CurateFolder:
             raise ConfigError(f"unknown stage '{redo}'; use one of {', '.join(STAGES)}")
         if self.root.is_file():
             raise OutputError(f"{self.root} is a file; choose another --out")
-        if self.root.is_dir() and any(self.root.iterdir()) and not self.log.is_file():
+        inside = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
+        if "embed" not in inside and inside - {self.log.name}:  # others write a run.log too
             raise OutputError(f"{self.root} already holds something else; choose another --out")
 
     def prepare(self, overwrite: bool, redo: str | None) -> None:

@@ -37,6 +37,7 @@ from slamfeat.train.run_folder import RunFolder
 from slamfeat.train.weights import copy_weights, kept_weights
 
 Say = Callable[[str], None]
+PICTURE = "tokens.png"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def distill(
             names = ", ".join(student.name for student in recipe.students)
             say(f"distilling {recipe.teacher} into {names} on {len(numbers)} images, judged on {len(held_out)} others")
         task = make_task(recipe, images, numbers, held_out)
-        begun = newest_step(out)
+        begun = newest_step(out, ranks)
         if not begun:
             if ranks.first:
                 say("measuring the teacher's tokens")
@@ -79,7 +80,8 @@ def distill(
             return DistillResult({}, training, skipped)
         files = {student.name: out / f"{student.name}.safetensors" for student in recipe.students}
         ranks.meet()  # the first writes the last checkpoint
-        if any(ranks.any(training.step > begun or not all(is_made(file, recipe) for file in files.values()))):
+        made = (out / PICTURE).is_file() and all(is_made(file, recipe) for file in files.values())
+        if any(ranks.any(training.step > begun or not made)):
             _export(recipe, task, files, out, ranks, backbone_card(recipe, training, code))
         if ranks.first:
             for file in files.values():
@@ -123,7 +125,7 @@ def _export(
     recipe: DistillRecipe, task: DistillTask, files: Mapping[str, Path], out: Path, ranks: Ranks, card: dict[str, str]
 ) -> None:
     """Write the students of the last checkpoint, by their names to `files`, and the picture."""
-    weights = load_weights(RunFolder(out / "run").checkpoints, newest_step(out))
+    weights = load_weights(RunFolder(out / "run").checkpoints, newest_step(out, ranks))
     copy_weights(weights, kept_weights(task.module, task.frozen), "the run's last checkpoint")
     for config in recipe.students:
         name, architecture = config.name, config.architecture(recipe.crops.global_size)
@@ -133,5 +135,5 @@ def _export(
         if ranks.first:
             save_backbone(state, architecture, files[name], name=name, notes=card)
     if ranks.first:
-        _picture(task, files, out / "tokens.png")
+        _picture(task, files, out / PICTURE)
     ranks.meet()

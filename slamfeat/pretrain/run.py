@@ -80,7 +80,7 @@ def pretrain(
         record(recipe, out, command, ranks)
         if ranks.first:
             say(f"pretraining {recipe.model.name} on {len(numbers)} images, judged on {len(held_out)} others")
-        begun = newest_step(out)
+        begun = newest_step(out, ranks)
         of_first = say if ranks.first else lambda line: None
         task = make_task(recipe, images, numbers, held_out, begun=begun > 0, say=of_first)
         training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
@@ -90,8 +90,8 @@ def pretrain(
         file, backbone = out / "backbone.safetensors", task.teacher_backbone()
         if ranks.first:
             if training.step > begun or not is_made(file, recipe):
-                _export(recipe, backbone, training, file, code)
                 _picture(recipe, task.probes, backbone, out / "tokens.png")
+                _export(recipe, backbone, training, file, code)  # last: where it is, all is
             say(f"written to {file}; {out / 'tokens.png'} shows what it sees")
         ranks.meet()
     return PretrainResult(file, training, skipped)
@@ -127,9 +127,9 @@ def open_data(config: ImagesConfig) -> tuple[Joined, list[int], list[int]]:
     return images, *split_names(images, config.held_out)
 
 
-def newest_step(out: Path) -> int:
-    """Of the checkpoints in a run's folder; 0 where it has none."""
-    return max(checkpoint_steps(RunFolder(out / "run").checkpoints), default=0)
+def newest_step(out: Path, ranks: Ranks) -> int:
+    """Of the checkpoints in a run's folder that any process sees; 0 where it has none."""
+    return max(ranks.gather(max(checkpoint_steps(RunFolder(out / "run").checkpoints), default=0)))
 
 
 def record(recipe: Any, out: Path, command: str, ranks: Ranks) -> None:

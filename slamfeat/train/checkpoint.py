@@ -126,15 +126,21 @@ def load_part(folder: Path, step: int, rank: int) -> dict[str, Any]:
         raise WeightsError(f"{stem}{suffix}: not a checkpoint of this version of slamfeat ({error})") from error
 
 
-def load_checkpoint(folder: Path, step: int) -> Checkpoint:
+def load_checkpoint(folder: Path, step: int, rank: int = 0) -> Checkpoint:
     """The checkpoint of a step, on the CPU.
+
+    Args:
+        folder: of the checkpoints.
+        step: see above.
+        rank: process whose own part, if it has one, must be whole too.
 
     Raises:
         WeightsError: absent or damaged; the message names the file.
     """
     stem = _stem(folder, step)
     facts, checksums = _read_facts(stem)
-    whole = {suffix: checksum for suffix, checksum in checksums.items() if not suffix.startswith(".rank-")}
+    others = {suffix for suffix in checksums if suffix.startswith(".rank-") and suffix != f".rank-{rank}{_STATE}"}
+    whole = {suffix: checksum for suffix, checksum in checksums.items() if suffix not in others}
     contents = {suffix: _read_checked(Path(f"{stem}{suffix}"), checksum) for suffix, checksum in whole.items()}
     try:
         average = contents.get(_AVERAGE)
@@ -176,12 +182,13 @@ def checkpoint_steps(folder: Path) -> list[int]:
     return sorted(int(name[1]) for name in found if name)
 
 
-def load_latest(folder: Path, fall_back: bool) -> tuple[Checkpoint | None, list[str]]:
+def load_latest(folder: Path, fall_back: bool, rank: int = 0) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint (None if there is none), and what was said about newer, damaged ones.
 
     Args:
         folder: of the checkpoints.
         fall_back: take the newest that is not damaged, instead of refusing.
+        rank: see `load_checkpoint`.
 
     Raises:
         WeightsError: the newest is damaged and `fall_back` is off, or all are; names the previous usable one.
@@ -189,7 +196,7 @@ def load_latest(folder: Path, fall_back: bool) -> tuple[Checkpoint | None, list[
     remarks: list[str] = []
     for step in reversed(checkpoint_steps(folder)):
         try:
-            checkpoint = load_checkpoint(folder, step)
+            checkpoint = load_checkpoint(folder, step, rank)
         except WeightsError as error:
             remarks.append(str(error))
             continue

@@ -13,7 +13,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from slamfeat.errors import ConfigError, WeightsError
-from slamfeat.train.checkpoint import Checkpoint
+from slamfeat.train.checkpoint import Checkpoint, load_checkpoint
 from slamfeat.train.config import LoopConfig
 from slamfeat.train.distributed import Ranks, joined_ranks, share_norms
 from slamfeat.train.loader import load_batches
@@ -87,7 +87,8 @@ def train(
     folder, all_settings = RunFolder(Path(out)), config if settings is None else settings
     with joined_ranks(config.device) as ranks, ExitStack() as stack:
         order = SampleOrder(config, task.size, ranks.rank, ranks.world)
-        start, remarks = find_start(folder, all_settings, resume, overwrite)
+        start, remarks = find_start(folder, all_settings, resume, overwrite, ranks.rank)
+        start = _agree(start, folder, resume, ranks, remarks)
         session = _session(task, config, ranks, folder, start, init)
         _write_folder(folder, all_settings, command, start, ranks)
         log: TrainingLog | None = None
@@ -119,6 +120,27 @@ def read_init(path: str | Path) -> Weights:
         return safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be read as weights ({error}); give a .safetensors file or a run") from error
+
+
+def _agree(
+    start: Checkpoint | None, folder: RunFolder, resume: str, ranks: Ranks, remarks: list[str]
+) -> Checkpoint | None:
+    """The newest checkpoint that all processes can go on from: one may find its part damaged, or not see it yet.
+
+    Raises:
+        WeightsError: there is none, or only the newest is wanted.
+    """
+    found = ranks.gather(0 if start is None else start.facts.step)
+    least = min(found)
+    if least == max(found):
+        return start
+    said = (
+        f"{folder.checkpoints}: the processes find checkpoints of different steps usable ({', '.join(map(str, found))})"
+    )
+    if resume != "auto" or not least:
+        raise WeightsError(f"{said}; see that all machines have the same folder, whole")
+    remarks.append(f"{said}; going on from step {least}")
+    return load_checkpoint(folder.checkpoints, least, ranks.rank)
 
 
 def _session(

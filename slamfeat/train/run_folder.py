@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,6 +29,8 @@ from slamfeat.train.config import NEUTRAL, LoopConfig
 from slamfeat.train.weights import Weights
 
 RESUME = ("", "last", "auto")
+_HALF = re.compile(r"\.config-[a-z0-9_]{8}\.yaml")
+"""Settings that a kill left half written, see `files.atomic_path`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ class RunFolder:
         return self.root / "nonfinite"
 
 
-def find_start(folder: RunFolder, settings: Any, resume: str, overwrite: bool) -> tuple[Checkpoint | None, list[str]]:
+def find_start(
+    folder: RunFolder, settings: Any, resume: str, overwrite: bool, rank: int = 0
+) -> tuple[Checkpoint | None, list[str]]:
     """Where the run in a folder goes on (None: at its beginning), and remarks about damaged checkpoints.
 
     Only reads, so that all processes of a run can ask.
@@ -73,6 +78,7 @@ def find_start(folder: RunFolder, settings: Any, resume: str, overwrite: bool) -
         resume: "" for a new run in a free folder, "last" to go on with the newest checkpoint, "auto" to go on with the
             newest undamaged one, or to begin where there is none.
         overwrite: a new run takes the place of the one there.
+        rank: of the process that asks; its part of a sharded checkpoint must be undamaged too.
 
     Raises:
         ConfigError: an unknown word, resume together with overwrite, or the run there has other settings.
@@ -90,7 +96,7 @@ def find_start(folder: RunFolder, settings: Any, resume: str, overwrite: bool) -
     if not folder.config.is_file():
         raise InputError(f"{folder.root} holds no run to resume (no config.yaml); check the path, or begin a new run")
     check_settings(folder.config, settings)
-    checkpoint, remarks = files.load_latest(folder.checkpoints, fall_back=resume == "auto")
+    checkpoint, remarks = files.load_latest(folder.checkpoints, fall_back=resume == "auto", rank=rank)
     if checkpoint is None and resume == "last":
         raise WeightsError(f"{folder.checkpoints} holds no checkpoint yet; choose another --out, or remove it")
     return checkpoint, remarks
@@ -105,7 +111,7 @@ def lay_out(folder: RunFolder, settings: Any, command: str, step: int | None) ->
     try:
         if step is None:
             _clear(folder)
-            # First of all: a folder without it is nobody's run, and not free either once it holds something else.
+            # Last, and never absent where one was: a folder without it is nobody's run, and not free either.
             write_text(folder.config, (f"# {command}\n" if command else "") + to_yaml(settings))
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         later = [other for other in files.checkpoint_steps(folder.checkpoints) if other > (step or 0)]
@@ -161,17 +167,19 @@ def run_weights(folder: Path) -> Weights:
 def _check_free(root: Path, overwrite: bool) -> None:
     if root.is_file():
         raise OutputError(f"{root} is a file; choose another --out")
-    if root.is_dir() and any(root.iterdir()) and not overwrite:
+    inside = [path for path in root.iterdir() if not _HALF.fullmatch(path.name)] if root.is_dir() else []
+    if inside and not overwrite:
         raise OutputError(f"{root} already holds something; choose another --out, or remove it")
 
 
 def _clear(folder: RunFolder) -> None:
-    """Delete a run's own files, and nothing else that may be there."""
-    for path in (folder.config, folder.log, folder.events):
-        path.unlink(missing_ok=True)
+    """Delete a run's own files but its settings, and nothing else that may be there."""
     for path in (folder.checkpoints, folder.nonfinite):
         if path.is_dir():
             shutil.rmtree(path)
+    halves = [path for path in folder.root.glob(".config-*") if _HALF.fullmatch(path.name)]
+    for path in (folder.log, folder.events, *halves):
+        path.unlink(missing_ok=True)
 
 
 def _lines_until(log: Path, step: int) -> Iterator[str]:

@@ -119,6 +119,10 @@ def test_steps_that_were_saved_and_the_first_ones_do_not_count() -> None:
         ended.append((step, now))
     assert lightly_peer.peer_rate(ended, recipe) == pytest.approx(64 / 0.5)
     assert lightly_peer.peer_rate([], recipe) is None
+    # A stretch, as a line of our log, is waited for at the beginning of each epoch.
+    waits = [(step, 0.5 * step + 3.0 * (step // 12)) for step in range(1, 400)]
+    rate = lightly_peer.peer_rate(waits, recipe_of("loop.save_every=1000", "loop.log_every=24"))
+    assert rate == pytest.approx(64 * 24 / (24 * 0.5 + 2 * 3.0), rel=0.02)
 
 
 def test_ours_stands_beside_it(

@@ -285,8 +285,10 @@ def test_folders_that_cannot_be_used(inputs: CurateInputs, tmp_path: Path) -> No
         curate(CurateInputs(tmp_path / "broken"), tmp_path / "out", config, engine)
     with pytest.raises(OutputError, match="is a file"):
         curate(inputs, tmp_path / "a file", config, engine)
-    with pytest.raises(OutputError, match="already holds something else"):
-        curate(inputs, tmp_path / "mine", config, engine, overwrite=True)
+    for name in ("thesis.txt", "run.log"):  # as a training or an odometry has one too
+        (tmp_path / "mine" / name).write_text("x")
+        with pytest.raises(OutputError, match="already holds something else"):
+            curate(inputs, tmp_path / "mine", config, engine, overwrite=True)
     with pytest.raises(ConfigError, match=r"memory_mb=1 is too little"):
         curate(inputs, tmp_path / "out2", settings(**SETTINGS, memory_mb=1), engine)
     assert not list((tmp_path / "out2").rglob("*.sizes.npy"))  # said before any work

@@ -143,8 +143,9 @@ def test_shared_out_parameters_resume(tmp_path: Path) -> None:
     assert same(kept(whole, 8), kept(cut, 8))
     part = cut / "run" / "checkpoints" / "step-00000008.rank-1.pt"
     part.write_bytes(part.read_bytes()[:-9])
-    done = run("pretrain", cut, *given, processes=2)
-    assert done.returncode != 0 and part.name in done.stderr
+    done = run("pretrain", cut, *given, processes=2)  # only the second process sees that
+    assert done.returncode == 0 and "going on from step 4" in done.stderr, done.stderr
+    assert same(kept(whole, 8), kept(cut, 8))
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "distill"])

@@ -21,7 +21,7 @@ from slamfeat.config import to_yaml
 from slamfeat.errors import ConfigError, InputError, OutputError, WeightsError
 from slamfeat.files import atomic_path
 from slamfeat.train import checkpoint as files
-from slamfeat.train.checkpoint import checkpoint_steps, load_checkpoint
+from slamfeat.train.checkpoint import checkpoint_steps, load_checkpoint, remove_checkpoints
 from slamfeat.train.loop import train
 from slamfeat.train.run_folder import best_step, run_weights
 
@@ -195,6 +195,24 @@ def test_a_run_that_could_not_be_laid_out_can_be_begun_again(tmp_path: Path, mon
             run(tmp_path / "run", config, resume="auto")
     run(tmp_path / "run", config, resume="auto")
     assert checkpoint_steps(tmp_path / "run" / "checkpoints") == [2]
+
+
+def test_a_kill_while_a_run_is_laid_out_blocks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the first write of the settings, and where one begins anew before its first checkpoint."""
+    config, out = ToyConfig(loop(steps=2)), tmp_path / "run"
+    out.mkdir()
+    (out / ".config-abc_1234.yaml").write_text("half")
+    run(out, config, stop=lambda: True)
+    remove_checkpoints(out / "checkpoints", checkpoint_steps(out / "checkpoints"))
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("slamfeat.train.run_folder.write_text", killed)
+        run(out, config, resume="auto")
+    run(out, config, resume="auto")
+    assert checkpoint_steps(out / "checkpoints") == [2] and not list(out.glob(".config-*"))
 
 
 @pytest.mark.parametrize("how", ["stop", "minutes"])
