@@ -27,7 +27,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks.backbones import judged, write_table
+from benchmarks.backbones import judged
+from benchmarks.backbones_table import write_table
 from benchmarks.command import parse_noting, run_and_show
 from benchmarks.training_curves import seconds_a_step, step_seconds
 from slamfeat.bench.provenance import header

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from benchmarks.backbones_table import write_table
 from benchmarks.command import parse_noting, run_and_show
 from slamfeat.backbones import Backbone
 from slamfeat.backbones.checkpoints import read_metadata
@@ -33,10 +34,9 @@ from slamfeat.backbones.own import architecture_in
 from slamfeat.backbones.registry import Architecture, find_entry
 from slamfeat.bench.config import BenchConfig, quick, rooted
 from slamfeat.bench.figures import data_figure
-from slamfeat.bench.provenance import header, header_line
+from slamfeat.bench.provenance import header
 from slamfeat.bench.run import run_tasks
 from slamfeat.config import load_config
-from slamfeat.eval.report import markdown_grid
 from slamfeat.files import write_text
 from slamfeat.frontend.pretrained import SHIPPED, load_pretrained
 from slamfeat.pretrain.probes import ProbeConfig, Probes
@@ -49,17 +49,6 @@ from slamfeat.train.textures import is_held_out
 
 RECIPE = Path(__file__).parent.parent / "configs" / "bench" / "train_split.yaml"
 REPEATS = 15
-COLUMNS = {
-    "backbone": "backbone", "images_per_s": "images/s", "parameters_m": "parameters [M]", "ms": "ms",
-    "correspondence": "same place [%]", "knn": "k-NN [%]", "linear": "linear [%]", "rank": "rank",
-    "cosine": "cosine", "entropy": "entropy", "auc_5": "AUC@5", "auc_20": "AUC@20",
-}  # fmt: skip
-NOTES = (
-    "Same place: patches found again in a warped and relit image to within a cell. k-NN, linear: held-out images whose "
-    "class their 20 nearest neighbours among the others say, and a linear layer that learnt on the others. "
-    "Rank: directions that class tokens use; cosine: mean between different images; entropy: of class tokens, by the "
-    "distances of nearest ones, up to a constant. AUC: of relative poses, by tokens."
-)
 
 
 @dataclass(frozen=True)
@@ -169,12 +158,6 @@ def said_held_out(there: int, most: int) -> str:
     return f"{there}, of them {min(there, most)} for same place, rank, cosine and entropy"
 
 
-def write_table(out: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title: str) -> None:
-    """OUT.json and OUT.md."""
-    write_text(out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
-    write_text(out.with_suffix(".md"), markdown(facts, rows, title))
-
-
 def milliseconds(found: Sequence[Candidate], size: int) -> list[float | None]:
     """Median of one square image of each, in turn, with one thread; its side is `size` cut to whole patches."""
     threads = torch.get_num_threads()
@@ -252,31 +235,6 @@ def run(given: argparse.Namespace) -> None:
         "held out": said_held_out(len(held), given.count),
     }  # fmt: skip
     write_table(given.out, facts, rows, "Backbones")
-
-
-def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """The table."""
-    used = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
-    cells = [[_cell(key, row.get(key)) for key in used] for row in rows]
-    right = [key != "backbone" for key in used]
-    table = markdown_grid([COLUMNS[key] for key in used], cells, right=right)
-    return f"# {title}\n\n{header_line(dict(facts))}\n\n{table}\n{NOTES}{uncertainty(rows)}\n"
-
-
-def uncertainty(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How far chance moves a share of the images that are asked for their class."""
-    asked = max((row.get("asked", 0) for row in rows), default=0)
-    if not asked:
-        return ""
-    return (
-        f" {asked} images are asked for their class: of 20 % one standard error is {100 * (0.16 / asked) ** 0.5:.1f}."
-    )
-
-
-def _cell(key: str, value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else f"{value:.3f}" if key in ("cosine", "entropy") else f"{value:.1f}"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

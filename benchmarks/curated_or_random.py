@@ -20,7 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.backbones import judged, write_table
+from benchmarks.backbones import judged
+from benchmarks.backbones_table import write_table
 from benchmarks.command import parse_noting, run_and_show
 from benchmarks.pretrain_ablation import shortened, trained
 from slamfeat.bench.provenance import header

@@ -25,7 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.backbones import judged, write_table
+from benchmarks.backbones import judged
+from benchmarks.backbones_table import write_table
 from benchmarks.command import parse_noting, run_and_show
 from benchmarks.lightly_method import PRECISIONS, check_recipe, method_of, model_of, views_of
 from slamfeat.backbones.own import save_backbone

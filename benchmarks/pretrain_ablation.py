@@ -17,7 +17,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.backbones import judged, write_table
+from benchmarks.backbones import judged
+from benchmarks.backbones_table import write_table
 from benchmarks.command import parse_noting, run_and_show
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config

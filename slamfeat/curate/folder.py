@@ -75,11 +75,11 @@ class CurateFolder:
         """
         gone = STAGES[STAGES.index(redo) :] if redo is not None else ()
         try:
-            for stage in ("embed", *STAGES) if overwrite else gone:
-                if (self.root / stage).is_dir():
-                    shutil.rmtree(self.root / stage)
             for name in _OWN if overwrite else ():
                 (self.root / name).unlink(missing_ok=True)
+            for stage in (*STAGES, "embed") if overwrite else gone:  # last what says whose folder it is
+                if (self.root / stage).is_dir():
+                    shutil.rmtree(self.root / stage)
             for half in self.root.rglob(".*-*"):
                 if _TEMPORARY.fullmatch(half.name) and half.is_file():
                     half.unlink()

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from benchmarks import backbones
-from benchmarks.backbones import COLUMNS, candidates, main, parse, poses, random_like, shown_names, uncertainty
+from benchmarks.backbones import candidates, main, parse, poses, random_like, shown_names
+from benchmarks.backbones_table import COLUMNS, uncertainty
 from slamfeat.backbones.own import save_backbone
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.probes import Probes

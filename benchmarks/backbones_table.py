@@ -1,0 +1,55 @@
+"""The table of backbones, by the figures that they have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slamfeat.bench.provenance import header_line
+from slamfeat.eval.report import markdown_grid
+from slamfeat.files import write_text
+
+COLUMNS = {
+    "backbone": "backbone", "images_per_s": "images/s", "parameters_m": "parameters [M]", "ms": "ms",
+    "correspondence": "same place [%]", "knn": "k-NN [%]", "linear": "linear [%]", "rank": "rank",
+    "cosine": "cosine", "entropy": "entropy", "auc_5": "AUC@5", "auc_20": "AUC@20",
+}  # fmt: skip
+NOTES = (
+    "Same place: patches found again in a warped and relit image to within a cell. k-NN, linear: held-out images whose "
+    "class their 20 nearest neighbours among the others say, and a linear layer that learnt on the others. "
+    "Rank: directions that class tokens use; cosine: mean between different images; entropy: of class tokens, by the "
+    "distances of nearest ones, up to a constant. AUC: of relative poses, by tokens."
+)
+
+
+def write_table(out: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """OUT.json and OUT.md."""
+    write_text(out.with_suffix(".json"), json.dumps({"header": facts, "rows": rows}, indent=1) + "\n")
+    write_text(out.with_suffix(".md"), markdown(facts, rows, title))
+
+
+def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title: str) -> str:
+    """The table."""
+    used = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
+    cells = [[_cell(key, row.get(key)) for key in used] for row in rows]
+    right = [key != "backbone" for key in used]
+    table = markdown_grid([COLUMNS[key] for key in used], cells, right=right)
+    return f"# {title}\n\n{header_line(dict(facts))}\n\n{table}\n{NOTES}{uncertainty(rows)}\n"
+
+
+def uncertainty(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How far chance moves a share of the images that are asked for their class."""
+    asked = max((row.get("asked", 0) for row in rows), default=0)
+    if not asked:
+        return ""
+    return (
+        f" {asked} images are asked for their class: of 20 % one standard error is {100 * (0.16 / asked) ** 0.5:.1f}."
+    )
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:.3f}" if key in ("cosine", "entropy") else f"{value:.1f}"
