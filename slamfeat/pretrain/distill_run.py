@@ -27,7 +27,7 @@ from slamfeat.pretrain.distill_task import Distillation, DistillTask
 from slamfeat.pretrain.model_card import backbone_card, is_made
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
-from slamfeat.pretrain.run import ended, newest_step, open_data, record, report_skipped
+from slamfeat.pretrain.run import ended, newest_step, open_data, record, report_skipped, skipped_are_kept
 from slamfeat.pretrain.sources import Joined
 from slamfeat.train.checkpoint import load_weights
 from slamfeat.train.distributed import Ranks, joined_ranks
@@ -70,11 +70,12 @@ def distill(
             say(f"distilling {recipe.teacher} into {names} on {len(numbers)} images, judged on {len(held_out)} others")
         task = make_task(recipe, images, numbers, held_out)
         begun = newest_step(out, ranks)
-        if not begun:
-            if ranks.first:
-                say("measuring the teacher's tokens")
-            task.measure(ranks)
-        training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
+        with skipped_are_kept(images, out, ranks):
+            if not begun:
+                if ranks.first:
+                    say("measuring the teacher's tokens")
+                task.measure(ranks)
+            training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
         skipped = report_skipped(images, out, ranks, say)
         if not ended(training):
             return DistillResult({}, training, skipped)

@@ -11,8 +11,8 @@ OUT/
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.commit import commit
 from slamfeat.config import to_yaml
+from slamfeat.errors import OutputError
 from slamfeat.files import write_text
 from slamfeat.pretrain.model_card import backbone_card, is_made
 from slamfeat.pretrain.network import whole_copy
@@ -83,7 +84,8 @@ def pretrain(
         begun = newest_step(out, ranks)
         of_first = say if ranks.first else lambda line: None
         task = make_task(recipe, images, numbers, held_out, begun=begun > 0, say=of_first)
-        training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
+        with skipped_are_kept(images, out, ranks):
+            training = train(task, recipe.loop, out / "run", settings=recipe, resume="auto", command=command, stop=stop)
         skipped = report_skipped(images, out, ranks, say)
         if not ended(training):
             return PretrainResult(None, training, skipped)
@@ -161,18 +163,40 @@ def report_skipped(images: Joined, out: Path, ranks: Ranks, say: Say) -> dict[st
     Raises:
         OutputError: the file cannot be written.
     """
-    skipped: dict[str, str] = {}
-    with suppress(OSError, ValueError):  # it says nothing that a run needs
-        skipped = dict(json.loads((out / SKIPPED).read_text(encoding="utf-8")))
+    of_all: dict[str, str] = {}
     for of_process in ranks.gather(images.skipped):
-        skipped |= of_process
+        of_all |= of_process
+    skipped = _earlier(out) | of_all
     if ranks.first and skipped:
-        write_text(out / SKIPPED, json.dumps(skipped, indent=1) + "\n")
+        _keep(skipped, out)
         for name, reason in list(skipped.items())[:5]:
             say(f"skipped {name}: {reason}")
         if len(skipped) > 5:
             say(f"skipped {len(skipped)} images in all; {out / SKIPPED} names them")
     return skipped
+
+
+@contextmanager
+def skipped_are_kept(images: Joined, out: Path, ranks: Ranks) -> Iterator[None]:
+    """Where a session ends by an error, write down what the first process skipped; the others may be gone."""
+    try:
+        yield
+    except BaseException:
+        if ranks.first and images.skipped:
+            with suppress(OutputError):  # the first error says more
+                _keep(_earlier(out) | images.skipped, out)
+        raise
+
+
+def _earlier(out: Path) -> dict[str, str]:
+    """What earlier sessions skipped."""
+    with suppress(OSError, ValueError):  # it says nothing that a run needs
+        return dict(json.loads((out / SKIPPED).read_text(encoding="utf-8")))
+    return {}
+
+
+def _keep(skipped: Mapping[str, str], out: Path) -> None:
+    write_text(out / SKIPPED, json.dumps(dict(skipped), indent=1) + "\n")
 
 
 def _picture(recipe: PretrainRecipe, probes: Probes, backbone: Backbone, file: Path) -> None:

@@ -90,6 +90,8 @@ def train(
         start, remarks = find_start(folder, all_settings, resume, overwrite, ranks.rank)
         start = _agree(start, folder, resume, ranks, remarks)
         session = _session(task, config, ranks, folder, start, init)
+        if start is None:
+            session.check_score()
         _write_folder(folder, all_settings, command, start, ranks)
         log: TrainingLog | None = None
         if ranks.first:

@@ -15,15 +15,15 @@ class Meter:
     """Sums since the last line; evaluations and checkpoints lie outside the timed steps.
 
     Attributes:
-        micro: micro-batches a step; samples: a step, over all processes.
+        samples: a step, over all processes.
         session_steps, session_seconds: of all steps of the session.
     """
 
-    micro: int
     samples: int
     session_steps: int = 0
     session_seconds: float = 0.0
     _sums: dict[str, Tensor] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
     _norms: list[float] = field(default_factory=list)
     _seconds: float = 0.0
     _waited: float = 0.0
@@ -37,8 +37,9 @@ class Meter:
         """One micro-batch, `waited` seconds for."""
         assert "loss" not in parts, "the log has a figure of that name already"
         for name, value in {"loss": loss, **parts}.items():
-            figure = torch.as_tensor(value).detach().cpu().double() / self.micro
+            figure = torch.as_tensor(value).detach().cpu().double()
             self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64)) + figure
+            self._counts[name] = self._counts.get(name, 0) + 1
         self._waited += waited
 
     def end(self, norm: float) -> None:
@@ -50,8 +51,8 @@ class Meter:
         self.session_seconds += seconds
 
     def figures(self) -> dict[str, float]:
-        """Means of loss and parts over the steps since the last `clear`; of this process."""
-        return {name: float(value) / len(self._norms) for name, value in self._sums.items()}
+        """Means of loss and parts over the micro-batches since the last `clear` that had them; of this process."""
+        return {name: float(value) / self._counts[name] for name, value in self._sums.items()}
 
     @property
     def norm(self) -> float:
@@ -74,4 +75,4 @@ class Meter:
 
     def clear(self) -> None:
         """Start the next line."""
-        self._sums, self._norms, self._seconds, self._waited = {}, [], 0.0, 0.0
+        self._sums, self._counts, self._norms, self._seconds, self._waited = {}, {}, [], 0.0, 0.0

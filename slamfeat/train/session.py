@@ -45,7 +45,7 @@ class Session:
         self._task, self._config, self._ranks, self._folder = task, config, ranks, folder
         self._stepper = Stepper(task, config, ranks)
         self._average = WeightAverage(self._weights, ema_decay(config)) if config.ema else None
-        self._meter = Meter(config.accumulate, config.accumulate * config.batch)
+        self._meter = Meter(config.accumulate * config.batch)
         self.step, self.best_step, self.stale, self._saved = 0, 0, 0, 0
         self.best_score: float | None = None
         self._before, self._started = 0.0, time.perf_counter()
@@ -84,6 +84,15 @@ class Session:
         self.step = self._saved = facts.step
         self.best_step, self.best_score, self.stale = facts.best_step, facts.best_score, facts.stale
         self._before = facts.seconds
+
+    def check_score(self) -> None:
+        """Evaluate once where a recipe chooses its figure, so that a wrong name does not cost the steps until then.
+
+        Raises:
+            ConfigError: the evaluation has no figure of that name.
+        """
+        if self._config.evaluate_every and self._config.score != LoopConfig.score:
+            self._figures()
 
     def run(self, batches: Iterator[Loaded], log: TrainingLog | None, stop: Callable[[], bool]) -> str:
         """Train until the end; a checkpoint is left in any case.
@@ -150,13 +159,7 @@ class Session:
     def _evaluate(self, log: TrainingLog | None) -> bool:
         """Evaluate; whether it is the best so far."""
         started = time.perf_counter()
-        with generators_untouched(), self._average.in_place() if self._average is not None else nullcontext():
-            self._task.module.eval()
-            figures = self._ranks.mean(self._task.evaluate())
-        self._set_training()
-        if self._config.score not in figures:
-            known = ", ".join(figures)
-            raise ConfigError(f"the evaluation has no figure '{self._config.score}'; set score to one of {known}")
+        figures = self._figures()
         score = figures[self._config.score]
         better = math.isfinite(score) and (self.best_score is None or score > self.best_score)
         self.stale = 0 if better else self.stale + 1
@@ -165,6 +168,16 @@ class Session:
         if log is not None:
             log.evaluation(self.step, figures, time.perf_counter() - started, better)
         return better
+
+    def _figures(self) -> dict[str, float]:
+        with generators_untouched(), self._average.in_place() if self._average is not None else nullcontext():
+            self._task.module.eval()
+            figures = self._ranks.mean(self._task.evaluate())
+        self._set_training()
+        if self._config.score not in figures:
+            known = ", ".join(figures)
+            raise ConfigError(f"the evaluation has no figure '{self._config.score}'; set score to one of {known}")
+        return figures
 
     def _save(self) -> None:
         if self._saved == self.step:

@@ -23,7 +23,7 @@ from slamfeat.config import load_config
 from slamfeat.errors import ConfigError
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import PretrainRecipe
-from slamfeat.pretrain.run import pretrain, report_skipped
+from slamfeat.pretrain.run import SKIPPED, pretrain, report_skipped
 from slamfeat.pretrain.sources import Joined
 from slamfeat.train.distributed import Ranks
 
@@ -204,6 +204,18 @@ def test_what_any_session_skipped_is_kept(tmp_path: Path) -> None:
     found = report_skipped(other, tmp_path, alone, told.append)
     assert found == json.loads((tmp_path / "skipped.json").read_text()) == {"a.png": "truncated", "b.png": "empty"}
     assert told == ["skipped a.png: truncated", "skipped a.png: truncated", "skipped b.png: empty"]
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "distill"])
+def test_what_a_session_that_fails_skipped_is_kept(kind: str, sample: Path, tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    for file in sorted((sample / "rgb").iterdir())[:8]:
+        (photos / file.name).write_bytes(file.read_bytes()[:100])
+    done = CliRunner().invoke(app, command(kind, out, f"data.images=[{photos}]", "data.held_out=0.3")[2:])
+    assert done.exit_code == 1 and "can be read; the first" in done.output
+    kept = json.loads((out / SKIPPED).read_text())
+    assert kept and {Path(name).name for name in kept} <= {file.name for file in photos.iterdir()}
 
 
 @pytest.mark.slow

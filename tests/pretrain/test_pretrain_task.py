@@ -123,7 +123,7 @@ def test_rate_and_decay_are_the_official_curves() -> None:
     task.module.train()
     rates, decays = list[float](), list[float]()
     for step in range(10):
-        stepper.step(step, iter([Loaded([0], task.batch([0, 1, 2, 3]), 0.0)]), Meter(1, 4))
+        stepper.step(step, iter([Loaded([0], task.batch([0, 1, 2, 3]), 0.0)]), Meter(4))
         groups = {group["name"]: group for group in stepper.optimizer.param_groups}
         rates.append(groups["heads"]["lr"])
         decays.append(groups["heads"]["weight_decay"])

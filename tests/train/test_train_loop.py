@@ -23,6 +23,7 @@ from slamfeat.errors import ConfigError, OutputError, TrainingError
 from slamfeat.train.config import LoopConfig
 from slamfeat.train.loader import load_batches
 from slamfeat.train.loop import train
+from slamfeat.train.meter import Meter
 from slamfeat.train.run_folder import run_weights
 from slamfeat.train.schedule import Schedule
 from slamfeat.train.task import Batch
@@ -166,19 +167,29 @@ class Scored(ToyTask):
 
 def test_patience_ends_the_run_and_the_best_is_kept(tmp_path: Path) -> None:
     config = ToyConfig(loop(steps=100, evaluate_every=2, score="auc", patience=3, save_every=7, keep=1))
-    task = Scored(config, [0.1, 0.4, float("nan"), 0.2, 0.4, 9.0])
+    task = Scored(config, [0.0, 0.1, 0.4, float("nan"), 0.2, 0.4, 9.0])  # the first only shows that there is an auc
     result = train(task, config.loop, tmp_path / "run", settings=config)
     assert (result.step, result.reason, result.best_step, result.best_score) == (10, "patience", 4, 0.4)
-    assert same(run_weights(tmp_path / "run"), task.at[1])
+    assert same(run_weights(tmp_path / "run"), task.at[2])
     assert [line["best"] for line in lines(tmp_path / "run", evaluations=True)] == [True, True, False, False, False]
     again = train(Scored(config, []), config.loop, tmp_path / "run", settings=config, resume="last")
     assert (again.step, again.reason) == (10, "patience")
 
 
-def test_a_score_that_is_not_there(tmp_path: Path) -> None:
-    config = ToyConfig(loop(steps=2, score="recall"))
+def test_a_score_that_is_not_there_is_said_before_the_first_step(tmp_path: Path) -> None:
+    config = ToyConfig(loop(steps=2, evaluate_every=2, score="recall"))
     with pytest.raises(ConfigError, match=r"no figure 'recall'; set score to one of auc, other"):
         train(Scored(config, [1.0]), config.loop, tmp_path / "run", settings=config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_part_that_begins_between_two_lines_is_the_mean_of_its_own_steps() -> None:
+    meter = Meter(1)
+    for parts in ({"dino": 1.0}, {"dino": 2.0, "gram": 4.0}, {"dino": 6.0, "gram": 2.0}):
+        meter.begin()
+        meter.add(torch.tensor(8.0), parts, 0.0)
+        meter.end(0.0)
+    assert meter.figures() == {"loss": 8.0, "dino": 3.0, "gram": 3.0}
 
 
 def test_frozen_networks_must_be_frozen(tmp_path: Path) -> None:
