@@ -1,14 +1,14 @@
-"""A backbone pretrained on the curated half of a pool, and on a random half, as many steps each.
+"""A backbone pretrained on the curated half of a pool, and on random halves, as many steps each.
 
     python -m benchmarks.curated_pool ../shared/data/unlabelled/imagenet_sample1000_256 --out runs/curated_pool
     python -m benchmarks.curated_or_random cpu_vitt14 --pool runs/curated_pool --steps 800 \\
         --out benchmarks/results/curated_or_random
 
 DINOv2's claim for curated data (arXiv 2304.07193, Table 2) at our size, on a pool with planted duplicates and imbalance
-(benchmarks.curated_pool, which says how). Each half is trained on with --seeds seeds, which shows how much of a
-difference is chance. The recipe is shortened to --steps with its warm-ups in proportion. The figures are those of
-benchmarks.backbones on the images that the pool was planted from, of which both held out the same. The same command
-goes on where it was interrupted.
+(benchmarks.curated_pool, which says how). The curated half is trained on with --seeds seeds, and as many random halves
+with one of these each, which shows how much of a difference is chance. The recipe is shortened to --steps with its
+warm-ups in proportion. The figures are those of benchmarks.backbones on the images that the pool was planted from, of
+which all held out the same. The same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -30,21 +30,24 @@ from slamfeat.errors import InputError
 from slamfeat.pretrain.recipe import PretrainRecipe
 from slamfeat.train.recipe_files import find_recipe
 
-HALVES = ("random", "curated")
+
+def halves(seeds: int) -> dict[str, list[str]]:
+    """Names of the lists that are trained on, by the half, one a seed."""
+    return {"random": [f"random-{draw}" for draw in range(seeds)], "curated": ["curated"] * seeds}
 
 
-def planted(pool: Path) -> dict[str, Any]:
+def planted(pool: Path, seeds: int) -> dict[str, Any]:
     """What a pool was planted with, and what its lists hold.
 
     Raises:
         InputError: it is none of benchmarks.curated_pool.
     """
-    files = [pool / name for name in ("pool.json", "choices.json", *(f"{half}.txt" for half in HALVES))]
+    lists = [f"{name}.txt" for names in halves(seeds).values() for name in names]
+    files = [pool / name for name in ("pool.json", "choices.json", *lists)]
     for file in files:
         if not file.is_file():
-            raise InputError(
-                f"{file}: not found; make the pool with python -m benchmarks.curated_pool DATA --out {pool}"
-            )
+            command = f"python -m benchmarks.curated_pool DATA --draws {seeds} --out {pool}"
+            raise InputError(f"{file}: not found; make the pool with {command}")
     of, choices = (json.loads(file.read_text()) for file in files[:2])
     return {**of["of"], "choices": choices}
 
@@ -56,10 +59,10 @@ def recipes_of(given: argparse.Namespace, held_out: float) -> dict[str, Pretrain
         ConfigError: an unknown recipe or setting.
     """
     path, found = find_recipe(given.recipe, "pretrain"), {}
-    for half in HALVES:
-        words = [*given.settings, f"data.images=[{given.pool / half}.txt]", f"data.held_out={held_out}"]
-        recipe = shortened(load_config(PretrainRecipe, path, words), given.steps)
-        for seed in range(given.seeds):
+    for half, names in halves(given.seeds).items():
+        for seed, name in enumerate(names):
+            words = [*given.settings, f"data.images=[{given.pool / name}.txt]", f"data.held_out={held_out}"]
+            recipe = shortened(load_config(PretrainRecipe, path, words), given.steps)
             loop = replace(recipe.loop, seed=recipe.loop.seed + seed)
             found[f"{half} half, seed {loop.seed}"] = replace(recipe, loop=loop)
     return found
@@ -72,14 +75,14 @@ def run(given: argparse.Namespace) -> None:
         ConfigError, InputError: pool, settings or images that do not serve.
         TrainingError: a row's loss is not finite.
     """
-    pool = planted(given.pool)
+    pool = planted(given.pool, given.seeds)
     recipes = recipes_of(given, float(pool["held_out"]))
     files = trained(recipes, given)
     recipe = next(iter(recipes.values()))
     rows, held_out = judged(files, recipe.probes, replace(recipe.data, images=[pool["data"]]))
     facts = header(given.command, "torch's") | {
         "recipe": f"{given.recipe}, {given.steps} steps of {recipe.loop.batch} images", "held out": held_out,
-        **{name: said_of(pool["choices"][name], pool["favoured"]) for name in ("pool", *HALVES)},
+        **{name: said_of(pool["choices"][name], pool["favoured"]) for name in pool["choices"] if name != "held out"},
     }  # fmt: skip
     write_table(given.out, facts, rows, "Pretrained on a curated and on a random half")
 
@@ -96,7 +99,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="changes of the recipe, for all rows")
     parser.add_argument("--pool", type=Path, required=True, help="--out of benchmarks.curated_pool")
     parser.add_argument("--steps", type=int, required=True, help="of each row")
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of each half")
+    parser.add_argument("--seeds", type=int, default=2, help="trainings of each kind of half")
     parser.add_argument("--work", type=Path, default=Path("runs") / "curated_or_random", help="the runs' folders")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
     return parse_noting(parser, "curated_or_random", arguments)

@@ -1,4 +1,4 @@
-"""A pool with planted duplicates and imbalance, and two choices of it to train on: a curated one and a random one.
+"""A pool with planted duplicates and imbalance, and choices of it to train on: a curated one and random ones.
 
     python -m benchmarks.curated_pool ../shared/data/unlabelled/imagenet_sample1000_256 --out runs/curated_pool
     python -m benchmarks.curated_or_random cpu_vitt14 --pool runs/curated_pool --steps 800 --out OUT
@@ -6,8 +6,9 @@
 As in DINOv2's ablation (arXiv 2304.07193, Table 2) at our size. The pool has all images of one group of classes
 (--favoured), one in --thin of the others, and of one in --every of all these nine copies (pixel for pixel, resized,
 JPEG, cut out, brighter, darker). Half of it is chosen by `slamfeat curate` with its default settings, as many images as
-that at random: the curated half is fewer images than there are photographs, so that its balancing has a say as well.
-Images that probes are asked for (--held-out, by a hash of their names) are in both lists as they are: a pretraining
+that at random, --draws times: the curated half is fewer images than there are photographs, so that its balancing has a
+say as well.
+Images that probes are asked for (--held-out, by a hash of their names) are in all lists as they are: a pretraining
 with the same share holds them out.
 """
 
@@ -85,8 +86,8 @@ def favours(given: argparse.Namespace) -> Callable[[str], bool]:
     return lambda name: groups.of(name) == favoured
 
 
-def choices(given: argparse.Namespace, pool: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the curated half of the pool, and of as many images at random.
+def choices(given: argparse.Namespace, pool: Sequence[str]) -> dict[str, list[str]]:
+    """Names of the curated half of the pool, and of as many images at random, by the name of the list.
 
     Raises:
         ConfigError: half of the pool is more than its photographs, which a curation would have to make up with copies.
@@ -99,8 +100,11 @@ def choices(given: argparse.Namespace, pool: Sequence[str]) -> tuple[list[str], 
     curate(inputs, given.out / "curation", config, LocalEngine(config.workers), say=print)
     entries = read_manifest(given.out / "curation" / "manifest.jsonl")
     kept = [entry["name"] for entry in entries if entry["status"] == "kept"]
-    chosen = np.random.default_rng(0).choice(len(pool), len(kept), replace=False)
-    return kept, [pool[int(number)] for number in sorted(chosen)]
+    found = {"curated": kept}
+    for draw in range(given.draws):
+        chosen = np.random.default_rng(draw).choice(len(pool), len(kept), replace=False)
+        found[f"random-{draw}"] = [pool[int(number)] for number in sorted(chosen)]
+    return found
 
 
 def count(names: Sequence[str], is_favoured: Callable[[str], bool]) -> dict[str, int]:
@@ -124,12 +128,12 @@ def run(given: argparse.Namespace) -> None:
         write_text(planted, json.dumps({"of": asked, "pool": pool, "held": held}))
     kept = json.loads(planted.read_text())
     pool, held = kept["pool"], kept["held"]
-    curated, random = choices(given, pool)
-    for name, chosen in (("curated", curated), ("random", random)):
+    lists, is_favoured = choices(given, pool), favours(given)
+    for name, chosen in lists.items():
         lines = [*(str((given.out / "images" / one).resolve()) for one in chosen), *held]
         write_text(given.out / f"{name}.txt", "\n".join(lines) + "\n")
-    lists, is_favoured = {"pool": pool, "curated": curated, "random": random}, favours(given)
-    made = {**{name: count(chosen, is_favoured) for name, chosen in lists.items()}, "held out": len(held)}
+    counted = {"pool": pool, **lists}
+    made = {**{name: count(chosen, is_favoured) for name, chosen in counted.items()}, "held out": len(held)}
     write_text(given.out / "choices.json", json.dumps(made, indent=1) + "\n")
     print(json.dumps(made))
 
@@ -144,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--thin", type=int, default=3, help="of the others, one in so many is")
     parser.add_argument("--every", type=int, default=12, help="of the pool's photographs, one in so many is copied")
     parser.add_argument("--held-out", type=float, default=0.3)
+    parser.add_argument("--draws", type=int, default=2, help="random halves")
     parser.add_argument("--out", type=Path, required=True, help="folder of pool and lists")
     try:
         run(parser.parse_intermixed_args(arguments))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from slamfeat.errors import ConfigError
+from slamfeat.pretrain.crops import CropConfig
+from slamfeat.pretrain.light import LightConfig
 from slamfeat.pretrain.masking import MaskConfig
 from slamfeat.pretrain.recipe import PretrainRecipe
 
@@ -23,7 +26,7 @@ def check_recipe(recipe: PretrainRecipe) -> None:
     """
     made, heads, plain = recipe.architecture, (recipe.dino_head, recipe.ibot_head), MaskConfig()
     alike = heads[0] == heads[1] or not recipe.objective.separate_heads
-    group = recipe.objective.koleo_group
+    group, crops, light = recipe.objective.koleo_group, CropConfig(), LightConfig()
     needed = {
         "a plain DINOv2: no registers, position offset, ffn mlp":
             not made.registers and made.position == "offset" and made.ffn == "mlp",
@@ -32,6 +35,9 @@ def check_recipe(recipe: PretrainRecipe) -> None:
         f"masks.block={plain.block} and masks.aspect={plain.aspect}":
             (recipe.masks.block, recipe.masks.aspect) == (plain.block, plain.aspect),
         "objective.gram=0, init= and start=": not (recipe.objective.gram or recipe.init or recipe.start),
+        f"crops.flip={crops.flip} and crops.aspect={crops.aspect:.3f}":
+            (recipe.crops.flip, recipe.crops.aspect) == (crops.flip, crops.aspect),
+        "crops.light as it is by default, but for sigma": replace(recipe.crops.light, sigma=light.sigma) == light,
         "objective.koleo_group=0": group in (0, recipe.loop.batch),
         "loop.accumulate=1": recipe.loop.accumulate == 1,
     }  # fmt: skip

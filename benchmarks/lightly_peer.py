@@ -6,21 +6,24 @@
 
 Runs in an environment of its own, since LightlyTrain (AGPL-3.0) is no dependency of slamfeat's, with this checkout as
 the working folder. Model, crops, blur, masks, heads, schedules and rates are those of the run; other augmentations are
-LightlyTrain's. It trains in --precision, the recipe's unless it is said: whichever is quicker there. What it trained
-(its teacher, as ours) is written to --work for `load_backbone`, and the table to --out: the figures of
-benchmarks.backbones on the recipe's held-out images, and images a second. These are the median of stretches of
-`loop.log_every` steps after the first tenth, which warms up, waiting for images included and checkpoints excluded, of
-both sides; so let nothing else run meanwhile. The same command goes on where it was interrupted; the peer's rate is
-then of the last session.
+LightlyTrain's, which are ours by default. It trains in whichever --precision and with as many --workers as are
+quickest in short trials, unless these are given. What it trained (its teacher, as ours) is written to --work for
+`load_backbone`, and the table to --out: the figures of benchmarks.backbones on the recipe's held-out images, and images
+a second. These are the median of stretches of `loop.log_every` steps after the first tenth, which warms up, waiting for
+images included and checkpoints excluded, of both sides; so let nothing else run meanwhile. It reads images anew at the
+beginning of each epoch, and waits for them: its rate without these steps is told beside the table. With
+`model.drop_path` up to 0.1 it computes what it drops, which ours leaves out: so its users would have it. The same
+command goes on where it was interrupted; the peer's rate is then of the last session.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +32,7 @@ from benchmarks.backbones import judged
 from benchmarks.backbones_table import write_table
 from benchmarks.command import parse_noting, run_and_show
 from benchmarks.lightly_method import PRECISIONS, check_recipe, method_of, model_of, views_of
+from benchmarks.pretrain_ablation import shortened
 from slamfeat.backbones.own import save_backbone
 from slamfeat.bench.provenance import header
 from slamfeat.config import load_config, to_yaml
@@ -38,6 +42,9 @@ from slamfeat.pretrain.recipe import PretrainRecipe
 from slamfeat.pretrain.run import open_data
 
 NAME = "lightly14"
+TRIAL = 26
+"""Steps by which a precision and a number of workers are judged."""
+WORKERS = (0, 1, 2)
 _DECLARED: list[Any] = []
 
 
@@ -68,6 +75,16 @@ def train(
         ended.append((method.trainer.global_step, time.perf_counter()))
 
     DINOv2.on_train_batch_end = noted
+    try:
+        _pretrain(lightly_train, recipe, files, run, workers, precision)
+    finally:
+        DINOv2.on_train_batch_end = before
+    return ended
+
+
+def _pretrain(
+    lightly_train: Any, recipe: PretrainRecipe, files: Sequence[str], run: Path, workers: int, precision: str
+) -> None:
     loop, begun = recipe.loop, (run / "checkpoints" / "last.ckpt").is_file()
     lightly_train.pretrain(
         out=str(run), data=list(files), model=model_of(recipe), method="dinov2", method_args=method_of(recipe),
@@ -79,13 +96,40 @@ def train(
         callbacks={"model_export": None, "model_checkpoint": {"every_n_train_steps": loop.save_every}},
         loader_args={"persistent_workers": workers > 0},
     )  # fmt: skip
-    return ended
 
 
-def peer_rate(ended: Sequence[tuple[int, float]], recipe: PretrainRecipe) -> float | None:
-    """Median images a second of stretches; without the session's first tenth and the steps that were saved."""
+def quickest(recipe: PretrainRecipe, files: Sequence[str], given: argparse.Namespace) -> tuple[str, int]:
+    """Precision and workers that make most images a second in TRIAL steps, of those that are not given."""
+    precisions = [given.precision] if given.precision else list(PRECISIONS)
+    workers = [given.workers] if given.workers is not None else list(WORKERS)
+    choices, kept = list(product(precisions, workers)), given.work / "trials.json"
+    if len(choices) == 1:
+        return choices[0]
+    found: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
+    trial = shortened(recipe, min(TRIAL, recipe.loop.steps))
+    for precision, count in choices:
+        name = f"{precision}, {count} workers"
+        if name not in found:
+            run = given.work / "trials" / f"{precision}_{count}"
+            shutil.rmtree(run, ignore_errors=True)  # an interrupted one is not gone on with
+            found[name] = peer_rate(train(trial, files, run, count, precision), trial) or 0.0
+            write_text(kept, json.dumps(found) + "\n")
+    return max(choices, key=lambda choice: found[f"{choice[0]}, {choice[1]} workers"])
+
+
+def peer_rate(ended: Sequence[tuple[int, float]], recipe: PretrainRecipe, epoch: int = 0) -> float | None:
+    """Median images a second of stretches; without the session's first tenth and the steps that were saved.
+
+    Args:
+        ended: number of each step, and when it ended; seconds.
+        recipe: ours.
+        epoch: steps of an epoch, of which each first one is left out; 0 for all.
+    """
     timed = pairwise(ended[len(ended) // 10 :])
-    seconds = [after - before for (_, before), (step, after) in timed if step % recipe.loop.save_every]
+    seconds = [
+        after - before for (_, before), (step, after) in timed
+        if step % recipe.loop.save_every and not (epoch and step % epoch == 1 % epoch)
+    ]  # fmt: skip
     length = min(recipe.loop.log_every, len(seconds))
     stretches = [sum(seconds[at : at + length]) for at in range(0, len(seconds) - length + 1, length or 1)]
     return recipe.loop.batch * length / median(stretches) if length else None
@@ -117,21 +161,26 @@ def peer_trained(recipe: PretrainRecipe, files: Sequence[str], given: argparse.N
         ConfigError: WORK is of another recipe.
     """
     about, kept = given.work / "recipe.yaml", given.work / "peer.json"
-    precision = given.precision or recipe.loop.precision
     if about.is_file() and load_config(PretrainRecipe, about) != recipe:
         raise ConfigError(f"{given.work}: holds a run of another recipe; choose another --work")
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text())
-        if found["precision"] != precision:
-            raise ConfigError(f"{given.work}: holds a run in {found['precision']}; choose another --work")
+        for name in ("precision", "workers"):
+            if getattr(given, name) not in (None, found[name]):
+                raise ConfigError(f"{given.work}: holds a run with {name} {found[name]}; choose another --work")
         return found
     import torch
 
     write_text(about, to_yaml(recipe))
-    ended = train(recipe, files, given.work / "run", given.workers, precision)
+    precision, workers = quickest(recipe, files, given)
+    ended = train(recipe, files, given.work / "run", workers, precision)
     weights = torch.load(given.work / "run" / "exported_models" / "exported_last.pt", weights_only=True)
     save_backbone(weights, recipe.architecture, given.work / f"{NAME}.safetensors", name=NAME)
-    found = {"images_per_s": peer_rate(ended, recipe), "precision": precision, "threads": torch.get_num_threads()}
+    found = {
+        "images_per_s": peer_rate(ended, recipe),
+        "within_epochs": peer_rate(ended, recipe, len(files) // recipe.loop.batch),
+        "precision": precision, "workers": workers, "threads": torch.get_num_threads(),
+    }  # fmt: skip
     write_text(kept, json.dumps(found) + "\n")
     return found
 
@@ -153,8 +202,11 @@ def run(given: argparse.Namespace) -> None:
     rows = [row | {"images_per_s": rates.get(row["backbone"])} for row in rows]
     facts = header(given.command, str(peer["threads"])) | {
         "recipe": f"{recipe.loop.steps} steps of {recipe.loop.batch} of {len(files)} images",
-        "precision": f"{recipe.loop.precision}, LightlyTrain's {peer['precision']}", "held out": held_out,
+        "precision": f"{recipe.loop.precision}, LightlyTrain's {peer['precision']}",
+        "workers": f"{recipe.loop.workers}, LightlyTrain's {peer['workers']}", "held out": held_out,
     }  # fmt: skip
+    if peer["within_epochs"] is not None:
+        facts["LightlyTrain's images/s without the first step of each epoch"] = f"{peer['within_epochs']:.1f}"
     write_table(given.out, facts, rows, "LightlyTrain and slamfeat")
 
 
@@ -162,10 +214,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, and as `command` what it was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="--out of the slamfeat pretrain that is compared, which has ended")
-    parser.add_argument("--precision", choices=list(PRECISIONS), help="LightlyTrain's, if not the recipe's")
+    parser.add_argument("--precision", choices=list(PRECISIONS), help="LightlyTrain's; the quicker if not given")
     parser.add_argument("--work", type=Path, default=Path("runs") / "lightly", help="folder of LightlyTrain's run")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
-    parser.add_argument("--workers", type=int, default=1, help="processes that read images")
+    parser.add_argument("--workers", type=int, help="its processes that read images; the quickest if not given")
     return parse_noting(parser, "lightly_peer", arguments)
 
 

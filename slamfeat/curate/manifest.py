@@ -4,7 +4,8 @@
  "size": [640, 480], "clusters": [12, 3]}
 
 `status` is kept, dropped or unreadable; `stage` the one that decided. `by` names another image (of the pool, or
-"evaluation-0/..." or "queries-0/..."), `via` an image of the pool, `cosine` is to `by`. `clusters` are the image's,
+"evaluation-0/..." or "queries-0/..."), `via` an image of the pool, `cosine`, where it is given, is to `by`. The image
+that stands for a duplicate is not kept for that: retrieval and sampling decide about it. `clusters` are the image's,
 finest first.
 """
 
@@ -119,8 +120,8 @@ class _Judge:
             return self._leak(row)
         if not self._kept[row]:
             keeper = int(self._keeper[row])
-            return _entry("dropped", "dedup", "duplicate of an image that is kept", self._names[keeper],
-                          self._cosine[row])  # fmt: skip
+            reason = "duplicate of another image, which stands for both"
+            return _entry("dropped", "dedup", reason, self._names[keeper], self._cosine[row])
         if self._hit[row] >= 0:
             return self._retrieved(int(self._hit[row]))
         if self._sampled[row]:

@@ -79,6 +79,7 @@ class RayEngine:
         """See `Engine`; each worker makes its own copy of the work once."""
         import ray.data
 
+        gpus = getattr(work, "gpus", 0)
         todo = [{"task": pickle.dumps(task)} for task in tasks]
         if not todo:
             return
@@ -87,14 +88,17 @@ class RayEngine:
         given = ray.data.from_items(todo, override_num_blocks=min(len(todo), _BLOCKS))
         done = given.map_batches(
             _Worker, fn_constructor_args=(pickle.dumps(work),), batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(todo))),
-            num_cpus=1, num_gpus=getattr(work, "gpus", 0),
+            compute=ray.data.ActorPoolStrategy(size=min(self._actors(gpus), len(todo))),
+            num_cpus=1, num_gpus=gpus,
         )  # fmt: skip
-        for row in done.iter_rows():
-            result = pickle.loads(row["result"])  # written by our own worker, a line above
-            if isinstance(result, SlamfeatError):
-                raise result
-            yield cast(R, result)
+        try:
+            for row in done.iter_rows():
+                result = pickle.loads(row["result"])  # written by our own worker, a line above
+                if isinstance(result, SlamfeatError):
+                    raise result
+                yield cast(R, result)
+        except self._ray.exceptions.RayError as error:
+            raise _said(error) from error
 
     def close(self) -> None:
         """Leave the cluster; ends the one that was started here."""
@@ -107,6 +111,23 @@ class RayEngine:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error  # as it was raised, without the other process's traceback in its message
+        except self._ray.exceptions.RayError as error:
+            raise _said(error) from error
+
+    def _actors(self, gpus: float) -> int:
+        """Workers that can be there at once where each needs so many GPUs; Ray would wait for the others for ever."""
+        if not gpus:
+            return self.workers
+        return max(1, min(self.workers, int(self._ray.cluster_resources().get("GPU", 0) / gpus)))
+
+
+def _said(error: Exception) -> ConfigError:
+    """What became of a worker that did not end by itself, as when a machine runs out of memory."""
+    reason = [*str(error).strip().splitlines(), "no reason given"][0]
+    return ConfigError(
+        f"Ray lost a task ({type(error).__name__}: {reason}); run the same command to go on, with fewer workers if"
+        " memory was short (Ray's logs are in /tmp/ray)"
+    )
 
 
 def most_processors(nodes: Iterable[Mapping[str, Any]]) -> int:

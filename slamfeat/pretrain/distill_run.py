@@ -64,7 +64,7 @@ def distill(
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
         recipe.check_shared(ranks.world)
-        record(recipe, out, command, ranks)
+        record(recipe, images, out, command, ranks)
         if ranks.first:
             names = ", ".join(student.name for student in recipe.students)
             say(f"distilling {recipe.teacher} into {names} on {len(numbers)} images, judged on {len(held_out)} others")

@@ -142,10 +142,11 @@ class DistillTask:
             own = parameter_groups(
                 student.backbone, student.heads, rates.layer_decay, rates.patch_embed, rates.last_layer_from
             )
-            groups += [{**group, "name": f"{name}.{group['name']}"} for group in own]
             maps = [p for part in (student.patch_maps, student.cls_maps) for p in part.parameters()]
             if maps:
-                groups.append({"params": maps, "name": f"{name}.maps"})
+                own.append({"params": maps, "name": "maps"})
+            # Clipped apart, so that a student learns what it would learn alone.
+            groups += [{**group, "name": f"{name}.{group['name']}", "clipped": name} for group in own]
         return groups
 
     def shard_units(self) -> list[nn.Module]:

@@ -22,7 +22,7 @@ class Outputs(NamedTuple):
 
     Attributes:
         cls: (B, C) class tokens.
-        logits: (B, K) their scores.
+        logits: (B, K) their scores; (B, 0) where nobody asks for them.
         masked_logits: (M, K') scores of the global crops' masked patches, image by image and row by row.
         patches: (B_0, N, C) all patches of the global crops.
     """
@@ -44,13 +44,19 @@ class Network(nn.Module):
 
     def __init__(
         self, backbone: Backbone, dino_head: nn.Module, ibot_head: nn.Module | None, drop_path: float = 0.0,
-        recompute: bool = False,
+        recompute: bool = False, scores_cls: bool = True,
     ) -> None:  # fmt: skip
-        """Take over the parts; `drop_path` and `recompute`: see `slamfeat.pretrain.packed`."""
+        """Take over the parts.
+
+        Args:
+            backbone, dino_head, ibot_head: see the class.
+            drop_path, recompute: see `slamfeat.pretrain.packed`.
+            scores_cls: whether class tokens are scored.
+        """
         super().__init__()
         self.backbone = packable(backbone, drop_path)
         self.dino_head, self.ibot_head = dino_head, ibot_head
-        self._recompute = recompute
+        self._recompute, self._scores_cls = recompute, scores_cls
 
     def forward(self, crops: Sequence[Tensor], masks: Tensor, hide: bool) -> Outputs:
         """Scores of all crops.
@@ -65,7 +71,8 @@ class Network(nn.Module):
         cls = torch.cat([one.cls for one in tokens])
         patch_head = self.dino_head if self.ibot_head is None else self.ibot_head
         patches = tokens[0].patch.contiguous()
-        return Outputs(cls, self.dino_head(cls), patch_head(patches[masks.flatten(1)]), patches)
+        logits = self.dino_head(cls) if self._scores_cls else cls[:, :0]
+        return Outputs(cls, logits, patch_head(patches[masks.flatten(1)]), patches)
 
 
 def make_teacher(student: Network) -> Network:

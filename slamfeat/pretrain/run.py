@@ -2,6 +2,7 @@
 
 OUT/
   recipe.yaml           all settings; its first line is the command
+  images.json           how many images there were, and a digest of their names: a run goes on with the same ones only
   run/                  the loop's run, see `slamfeat.train.run_folder`
   backbone.safetensors  the teacher's, when the run has ended; `load_backbone` takes it
   tokens.png            what it sees in some held-out images, and what the seed's weights, or those of `init`, see
@@ -10,8 +11,9 @@ OUT/
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from slamfeat.backbones.base import Backbone
 from slamfeat.backbones.own import save_backbone
 from slamfeat.commit import commit
 from slamfeat.config import to_yaml
-from slamfeat.errors import OutputError
+from slamfeat.errors import ConfigError, OutputError
 from slamfeat.files import write_text
 from slamfeat.pretrain.model_card import backbone_card, is_made
 from slamfeat.pretrain.network import whole_copy
@@ -37,7 +39,7 @@ from slamfeat.train.rng import seed_generators
 from slamfeat.train.run_folder import RunFolder, check_settings
 
 Say = Callable[[str], None]
-SKIPPED = "skipped.json"
+SKIPPED, IMAGES = "skipped.json", "images.json"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def pretrain(
     images, numbers, held_out = open_data(recipe.data)
     with joined_ranks(recipe.loop.device) as ranks:
         recipe.check_shared(ranks.world)
-        record(recipe, out, command, ranks)
+        record(recipe, images, out, command, ranks)
         if ranks.first:
             say(f"pretraining {recipe.model.name} on {len(numbers)} images, judged on {len(held_out)} others")
         begun = newest_step(out, ranks)
@@ -134,8 +136,8 @@ def newest_step(out: Path, ranks: Ranks) -> int:
     return max(ranks.gather(max(checkpoint_steps(RunFolder(out / "run").checkpoints), default=0)))
 
 
-def record(recipe: Any, out: Path, command: str, ranks: Ranks) -> None:
-    """Write down the recipe and the command, unless the run in `out` was begun with another recipe.
+def record(recipe: Any, images: Joined, out: Path, command: str, ranks: Ranks) -> None:
+    """Write down the recipe, the command and which images there are, unless the run in `out` was begun with others.
 
     What an earlier run skipped is forgotten where this one is new.
 
@@ -143,13 +145,41 @@ def record(recipe: Any, out: Path, command: str, ranks: Ranks) -> None:
         ConfigError: it was; what is written there stays.
         OutputError: the folder cannot be written.
     """
-    begun = RunFolder(out / "run").config
-    if begun.is_file():
-        check_settings(begun, recipe)
+    begun, listed = RunFolder(out / "run").config.is_file(), out / IMAGES
+    there = {"count": len(images.names), "digest": _digest(images.names)}
+    if begun:
+        check_settings(RunFolder(out / "run").config, recipe)
+        _check_images(listed, there)
     if ranks.first:
         write_text(out / "recipe.yaml", (f"# {command}\n" if command else "") + to_yaml(recipe))
-        if not begun.is_file():
+        write_text(listed, json.dumps(there) + "\n")
+        if not begun:
             (out / SKIPPED).unlink(missing_ok=True)
+
+
+def _check_images(listed: Path, there: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless a run's images are those that it was begun with, which decide what each step sees."""
+    if not listed.is_file():
+        return
+    try:
+        then = json.loads(listed.read_text(encoding="utf-8"))
+        digest, count = then["digest"], then["count"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{listed}: cannot be read ({error}); delete it if the images are the same as ever"
+        ) from error
+    if digest != there["digest"]:
+        raise ConfigError(
+            f"{listed}: the run was begun with other images ({count} there, {there['count']} now, or others of these);"
+            " go on with those, or choose another --out"
+        )
+
+
+def _digest(names: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()
 
 
 def ended(training: TrainingResult) -> bool:

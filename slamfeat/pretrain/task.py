@@ -104,7 +104,8 @@ def build_student(recipe: PretrainRecipe) -> Network:
     dim = recipe.architecture.embed_dim
     dino = ProjectionHead(dim, recipe.dino_head)
     ibot = ProjectionHead(dim, recipe.ibot_head) if recipe.objective.separate_heads else None
-    return Network(backbone, dino, ibot, recipe.model.drop_path, recipe.model.recompute)
+    asked = recipe.objective.dino > 0
+    return Network(backbone, dino, ibot, recipe.model.drop_path, recipe.model.recompute, asked)
 
 
 class PretrainTask:
@@ -161,7 +162,7 @@ class PretrainTask:
         """Crops and masks of the images behind some sample numbers."""
         generators = [np.random.default_rng([self.recipe.loop.seed, index]) for index in indices]
         images = [self.images.read_or_next(self._order.image(index), self._numbers) for index in indices]
-        larger = self.recipe.gram.scale if self.recipe.objective.gram else 0
+        larger = self.recipe.gram.scale if self._is_anchored(indices) else 0
         batch = make_crops(images, self.recipe.crops, generators, larger)
         side = self.recipe.crops.global_size // self.recipe.architecture.patch_size
         config = self.recipe.masks if self.recipe.objective.ibot else MaskConfig(share=0)
@@ -172,13 +173,20 @@ class PretrainTask:
         ]
         return {**batch, "masks": torch.from_numpy(np.stack(masks))}
 
+    def _is_anchored(self, indices: Sequence[int]) -> bool:
+        """Whether the Gram teacher looks at a batch; which step it is for follows from its sample numbers."""
+        loop, from_step = self.recipe.loop, self.recipe.gram.from_step
+        if loop.overfit:
+            return self.recipe.objective.gram > 0
+        return self.recipe.objective.gram > 0 and min(indices) // (loop.batch * loop.accumulate) >= from_step
+
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         """DINO's, iBOT's, KoLeo's and Gram's losses by their weights."""
         crops, masks = self._crops(batch), batch["masks"]
         dino_targets, ibot_targets = self._teach(crops[0], masks)
         said = self.module.student(crops, masks, hide=True)
         parts = self._parts(said, dino_targets, ibot_targets, masks)
-        if self.module.gram is not None and int(self.module.step) >= self.recipe.gram.from_step:
+        if self.module.gram is not None and "large" in batch and int(self.module.step) >= self.recipe.gram.from_step:
             parts["gram"] = self.module.gram.loss(said.patches, batch["large"])
         return self._sum(parts)
 
@@ -204,21 +212,21 @@ class PretrainTask:
             return [self.module.student.backbone.normalize(images) for images in lit]
 
     @torch.no_grad()
-    def _teach(self, crops: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Targets of global crops (2B, K) and of masked patches (M, K'), None where nothing is masked."""
+    def _teach(self, crops: Tensor, masks: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Targets of global crops (2B, K) and of masked patches (M, K'); None for those that no loss asks for."""
         temperature = float(self._temperature[min(int(self.module.step), len(self._temperature) - 1)])
         said: Outputs = self.module.teacher([crops], masks, hide=False)
-        dino = self.module.dino_targets(said.logits, temperature)
-        hidden = self.recipe.objective.ibot > 0
-        return dino, self.module.ibot_targets(said.masked_logits, temperature) if hidden else None
+        weights = self.recipe.objective
+        dino = self.module.dino_targets(said.logits, temperature) if weights.dino else None
+        return dino, self.module.ibot_targets(said.masked_logits, temperature) if weights.ibot else None
 
     def _parts(
-        self, said: Outputs, dino_targets: Tensor, ibot_targets: Tensor | None, masks: Tensor
+        self, said: Outputs, dino_targets: Tensor | None, ibot_targets: Tensor | None, masks: Tensor
     ) -> dict[str, Tensor]:
         weights = self.recipe.objective
         parts: dict[str, Tensor] = {}
         seen = len(masks)  # global crops
-        if weights.dino:
+        if dino_targets is not None:
             count = seen // GLOBAL
             local = _views(said.logits[seen:], count) if len(said.logits) > seen else None
             of_views = _views(said.logits[:seen], count), local, _views(dino_targets, count)

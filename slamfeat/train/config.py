@@ -27,7 +27,7 @@ class LoopConfig:
             end, half a cosine between; the first 0 for no average, the second None for no change.
         precision: of the loss: "fp32", or "bf16" by autocast. Weights are float32.
         shard: share parameters and optimizer state out among torchrun's processes (FSDP2), for models that one device
-            cannot hold; else each has all, and gradients are averaged.
+            cannot train; else each has all, and gradients are averaged. What is evaluated, a backbone, is whole then.
         device: "cpu", "cuda", "cuda:1", "mps"; "auto" for CUDA where there is some. Under torchrun plain "cuda" is
             each process's own.
         seed: of the order of samples and of the global generators.

@@ -148,7 +148,7 @@ def _agree(
 def _session(
     task: Task, config: LoopConfig, ranks: Ranks, folder: RunFolder, start: Checkpoint | None, init: str | Path | None
 ) -> Session:
-    for network in (task.module, *task.frozen):
+    for network in (*task.frozen, *([] if config.shard else [task.module])):
         network.to(ranks.device)
     share_norms(task.module, ranks)
     weights = kept_weights(task.module, task.frozen)
@@ -156,7 +156,8 @@ def _session(
         copy_weights(read_init(init), weights, str(init))
     ranks.same_everywhere(weights.values())
     if config.shard:
-        shard(task, ranks)
+        shard(task, ranks)  # from memory, unit by unit: no device ever holds the whole module
+        task.module.to(ranks.device)
     seed_generators(config.seed + ranks.rank)
     session = Session(task, config, ranks, folder)
     if start is not None:

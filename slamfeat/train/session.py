@@ -215,6 +215,7 @@ class Session:
             TrainingError: always.
         """
         path = self._folder.nonfinite / f"step-{self.step + 1:08d}.pt"
+        self._save()  # first: what is kept besides may be more than fits
         suspects: list[Sequence[Loaded]] = self._ranks.gather(list(failure.suspects))
         if self._ranks.first:
             loaded = [one for process in suspects for one in process]
@@ -224,7 +225,6 @@ class Session:
             }  # fmt: skip
             with atomic_path(path) as temporary:
                 temporary.write_bytes(torch_bytes(kept))
-        self._save()
         self._ranks.meet()  # torchrun ends all processes as soon as one has failed
         said = (
             f"step {self.step + 1}: the {failure.what} is not finite; its batch is kept in {path} and the state before"

@@ -52,6 +52,10 @@ class Stepper:
             groups, lr=config.lr, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay
         )
         self._parameters: list[Tensor] = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._clipped = [
+            [p for group in self.optimizer.param_groups if group.get("clipped", "") == label for p in group["params"]]
+            for label in dict.fromkeys(group.get("clipped", "") for group in self.optimizer.param_groups)
+        ]
         self.lr = 0.0
 
     def step(self, number: int, batches: Iterator[Loaded], meter: Meter) -> None:
@@ -69,7 +73,7 @@ class Stepper:
             raise
         if not self._config.shard:  # what is sharded comes averaged
             self._ranks.average_gradients(self._parameters)
-        norm = float(whole(nn.utils.clip_grad_norm_(self._parameters, self._config.clip or math.inf)))
+        norm = math.hypot(*(self._clip(together) for together in self._clipped))
         if not math.isfinite(norm):
             self._put_back(before)
             raise NonFiniteStep("gradient", used)
@@ -78,6 +82,10 @@ class Stepper:
         if isinstance(self._task, StepHook):
             self._task.after_step(number + 1)
         meter.end(norm)
+
+    def _clip(self, together: Sequence[Tensor]) -> float:
+        """Clip the gradient of some parameters; returns its norm before."""
+        return float(whole(nn.utils.clip_grad_norm_(together, self._config.clip or math.inf)))
 
     def _accumulate(self, batches: Iterator[Loaded], meter: Meter) -> list[Loaded]:
         """The micro-batches whose gradients were summed.

@@ -31,7 +31,8 @@ class Task(Protocol):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimizer moves. Keys: `params`; optional `lr_scale` (share of the schedule's rate),
-        `weight_decay` (instead of the schedule's), `from_step` (before which it stands still), `name`."""
+        `weight_decay` (instead of the schedule's), `from_step` (before which it stands still), `clipped` (groups that
+        say the same are clipped by the norm of their gradients together; all that say nothing are), `name`."""
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The samples of these numbers as tensors on the CPU; the same for the same numbers.

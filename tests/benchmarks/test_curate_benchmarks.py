@@ -133,8 +133,13 @@ def test_the_curated_choice_shows_more_than_a_random_one(sample: Path, tmp_path:
     curated_pool.main([str(tmp_path / "source"), *words, "--out", str(tmp_path / "out"), "workers=1"])
     made = json.loads((tmp_path / "out" / "choices.json").read_text())
     assert made["pool"]["images"] > made["pool"]["photographs"] == len(files) - made["held out"] > 5
-    assert made["curated"]["images"] == made["random"]["images"] == made["curated"]["photographs"]
+    assert made["curated"]["images"] == made["random-0"]["images"] == made["curated"]["photographs"]
     assert made["curated"]["images"] == made["pool"]["images"] // 2
-    assert made["curated"]["photographs"] > made["random"]["photographs"]
-    lists = [(tmp_path / "out" / f"{name}.txt").read_text().split() for name in ("curated", "random")]
-    assert len(lists[0]) == len(lists[1]) and all(Path(line).is_file() for line in (*lists[0], *lists[1]))
+    assert made["curated"]["photographs"] > made["random-0"]["photographs"]
+    names = ("curated", "random-0", "random-1")
+    lists = [(tmp_path / "out" / f"{name}.txt").read_text().split() for name in names]
+    assert (
+        lists[1] != lists[2]
+        and len(lists[0]) == len(lists[1])
+        and all(Path(line).is_file() for line in (*lists[0], *lists[1]))
+    )

@@ -13,16 +13,17 @@ from slamfeat.train.textures import is_held_out, photo_name
 
 @pytest.fixture
 def pool(sample: Path, tmp_path: Path) -> Path:
-    """Two lists of frames, as benchmarks.curated_pool leaves them; half of the frames are held out of both."""
+    """Lists of frames, as benchmarks.curated_pool leaves them; half of the frames are held out of all."""
     folder, frames = tmp_path / "pool", sorted((sample / "rgb").iterdir())
     folder.mkdir()
     asked = {"data": str(sample / "rgb"), "held_out": "0.5", "favoured": "canine"}
     held = [frame for frame in frames if is_held_out(photo_name(frame), 0.5)]
     learnt = [frame for frame in frames if frame not in held]
     assert held and len(learnt) > 4
-    for half, chosen in (("curated", learnt), ("random", learnt[:-1])):
+    for half, chosen in (("curated", learnt), ("random-0", learnt[:-1]), ("random-1", learnt[1:])):
         (folder / f"{half}.txt").write_text("".join(f"{frame}\n" for frame in (*chosen, *held)))
-    counts = {name: {"images": 6, "photographs": 5, "favoured": 1} for name in ("pool", "curated", "random")}
+    counts = {name: {"images": 6, "photographs": 5, "favoured": 1} for name in ("pool", "curated", "random-0")}
+    counts["held out"] = len(held)  # type: ignore[assignment]
     (folder / "pool.json").write_text(json.dumps({"of": asked}))
     (folder / "choices.json").write_text(json.dumps(counts))
     return folder
@@ -33,7 +34,8 @@ def test_rows_differ_by_their_list_and_seed(pool: Path) -> None:
     found = recipes_of(parse(words), 0.5)
     assert list(found) == [f"{half} half, seed {seed}" for half in ("random", "curated") for seed in (5, 6)]
     for label, recipe in found.items():
-        assert recipe.data.images == [str(pool / f"{label.split()[0]}.txt")] and recipe.data.held_out == 0.5
+        name = {"random half, seed 5": "random-0", "random half, seed 6": "random-1"}.get(label, "curated")
+        assert recipe.data.images == [str(pool / f"{name}.txt")] and recipe.data.held_out == 0.5
         assert (recipe.loop.steps, recipe.loop.warmup, recipe.loop.seed) == (12, 1, int(label[-1]))
 
 
@@ -54,3 +56,4 @@ def test_all_are_asked_for_the_same_images(pool: Path, tmp_path: Path, capsys: p
     held_out = sum(is_held_out(photo_name(frame), 0.5) for frame in frames)
     assert found["header"]["held out"].startswith(f"{held_out}, of them ")
     assert "curated 6 images of 5 photographs (1 canine)" in table
+    assert "random-0 6 images of 5 photographs (1 canine)" in table

@@ -55,6 +55,8 @@ def test_every_setting_reaches_the_peer() -> None:
         ("objective.koleo_group=8", "koleo_group=0"),
         ("loop.accumulate=2", "accumulate=1"),
         ("init=default", "init="),
+        ("crops.flip=0.1", "crops.flip=0.5"),
+        ("crops.light.hue=0", "crops.light"),
     ],
 )
 def test_what_it_cannot_do_is_refused(setting: str, needed: str) -> None:
@@ -123,6 +125,27 @@ def test_steps_that_were_saved_and_the_first_ones_do_not_count() -> None:
     waits = [(step, 0.5 * step + 3.0 * (step // 12)) for step in range(1, 400)]
     rate = lightly_peer.peer_rate(waits, recipe_of("loop.save_every=1000", "loop.log_every=24"))
     assert rate == pytest.approx(64 * 24 / (24 * 0.5 + 2 * 3.0), rel=0.02)
+    begun = [(step, 0.5 * step + 3.0 * -(-step // 12)) for step in range(1, 400)]  # 1, 13, 25 are the first ones
+    assert lightly_peer.peer_rate(begun, recipe_of("loop.save_every=1000"), 12) == pytest.approx(64 / 0.5)
+
+
+def test_the_quickest_way_is_tried_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, seconds = list[tuple[str, int]](), {("bf16", 2): 1.0, ("fp32", 1): 1.5}
+
+    def trained(
+        recipe: PretrainRecipe, files: list[str], run: Path, workers: int, precision: str
+    ) -> list[tuple[int, float]]:
+        tried.append((precision, workers))
+        assert recipe.loop.steps == lightly_peer.TRIAL and not run.exists()
+        return [(step, step * seconds.get((precision, workers), 2.0)) for step in range(1, 20)]
+
+    monkeypatch.setattr(lightly_peer, "train", trained)
+    recipe, ours = recipe_of(), ["ours", "--work", str(tmp_path), "--out", "x"]
+    assert lightly_peer.quickest(recipe, [], lightly_peer.parse(ours)) == ("bf16", 2)
+    assert sorted(tried) == [(precision, workers) for precision in ("bf16", "fp32") for workers in (0, 1, 2)]
+    assert lightly_peer.quickest(recipe, [], lightly_peer.parse([*ours, "--precision", "fp32"])) == ("fp32", 1)
+    given = lightly_peer.parse([*ours, "--precision", "fp32", "--workers", "0"])
+    assert lightly_peer.quickest(recipe, [], given) == ("fp32", 0) and len(tried) == 6  # the rest is remembered
 
 
 def test_ours_stands_beside_it(
@@ -137,7 +160,7 @@ def test_ours_stands_beside_it(
     lines = [{"step": step, "images_per_s": rate} for step, rate in rates.items()]
     lines.insert(1, {"step": 10, "evaluation": {}})
     (ours / "run" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    command = [str(ours), "--work", str(work), "--out", str(out)]
+    command = [str(ours), "--work", str(work), "--out", str(out), "--workers", "1"]
     with pytest.raises(SystemExit, match="that has ended"):
         lightly_peer.main(command)
     state, asked = recipe.architecture.build().state_dict(), list[str]()
@@ -157,11 +180,15 @@ def test_ours_stands_beside_it(
     assert [row["backbone"] for row in rows] == ["raw pixels", "untrained", "LightlyTrain", "slamfeat"]
     assert [row["images_per_s"] for row in rows] == [None, None, float(recipe.loop.batch), 30.0]
     assert rows[2]["correspondence"] == rows[3]["correspondence"]  # of the same weights
-    assert "precision fp32, LightlyTrain's bf16" in shown and "| LightlyTrain | 8.0 |" in shown
+    assert (
+        "precision fp32, LightlyTrain's bf16, workers 1, LightlyTrain's 1" in shown
+        and "| LightlyTrain | 8.0 |" in shown
+    )
     lightly_peer.main([*command, "--precision", "bf16"])  # what is there is not trained again
     assert capsys.readouterr().out == shown and asked == ["bf16"]
-    with pytest.raises(SystemExit, match="a run in bf16"):
-        lightly_peer.main(command)
+    lightly_peer.main(command)  # whatever is not asked for otherwise
+    with pytest.raises(SystemExit, match="a run with precision bf16"):
+        lightly_peer.main([*command, "--precision", "fp32"])
     (ours / "recipe.yaml").write_text(to_yaml(recipe_of("loop.lr=0.5", name="cpu_tiny")))
     with pytest.raises(SystemExit, match="holds a run of another recipe"):
         lightly_peer.main(command)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from operator import mul
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from curate_helpers import copies, photographs, settings, write_image
 
 from slamfeat.curate import CurateInputs, Engine, LocalEngine, curate
-from slamfeat.errors import ImageError, MissingDependencyError
+from slamfeat.errors import ConfigError, ImageError, MissingDependencyError
 from slamfeat.image import read_image
 
 
@@ -92,6 +94,25 @@ def test_local_and_ray_decide_the_same(engine: Engine, sample: Path, tmp_path: P
     assert files
     for file in files:
         check_alike(file, tmp_path / "ray" / file.relative_to(tmp_path / "local"))
+
+    # Embeddings may differ in their last bit from process to process; given the same ones, nothing does.
+    shutil.copytree(tmp_path / "local", tmp_path / "shared")
+    curate(inputs, tmp_path / "shared", config, engine, redo="dedup")
+    assert (tmp_path / "shared" / "manifest.jsonl").read_bytes() == (tmp_path / "local" / "manifest.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_said(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match=r"Ray lost a task .*run the same command to go on"):
+        list(engine.run(os._exit, [9]))
+
+
+def test_no_more_workers_than_gpus() -> None:
+    from slamfeat.curate.ray_engine import RayEngine
+
+    made = object.__new__(RayEngine)
+    made.workers, made._ray = 64, SimpleNamespace(cluster_resources=lambda: {"CPU": 64.0, "GPU": 8.0})
+    assert [made._actors(gpus) for gpus in (0, 1, 0.5, 16)] == [64, 8, 16, 1]
 
 
 def check_manifests(local: Path, other: Path) -> None:

@@ -13,6 +13,10 @@ from typer.testing import CliRunner
 
 import slamfeat as sf
 from slamfeat.backbones.checkpoints import read_metadata
+from slamfeat.backbones.load import random_backbone
+from slamfeat.backbones.own import save_backbone
+from slamfeat.backbones.registry import Architecture
+from slamfeat.backbones.vit import PositionMode
 from slamfeat.cli.main import app
 from slamfeat.errors import ConfigError, WeightsError
 from slamfeat.pretrain.clusters import spherical_kmeans
@@ -131,6 +135,28 @@ def test_the_teacher_is_frozen_and_students_learn_by_themselves() -> None:
     for name, p in alone.module.students["a"].named_parameters():
         if p.grad is not None:
             torch.testing.assert_close(p.grad, first[name], msg=name)
+    assert "backbone.mask_token" not in first  # nothing is hidden from students
+    clipped = {p: group["clipped"] for group in task.parameter_groups() for p in group["params"]}
+    for student in ("a", "b"):
+        assert {clipped.pop(p) for p in task.module.students[student].parameters()} == {student}
+    assert not clipped
+
+
+@pytest.mark.parametrize(("position", "patch"), [("offset", 14), ("rope", 16)])
+def test_teachers_of_other_kinds(position: PositionMode, patch: int, tmp_path: Path) -> None:
+    """With registers, as DINOv2's, and as DINOv3: patches of 16 and rotary positions."""
+    built = Architecture(48, 3, 3, patch, 4, position, grid=4, layer_scale=1.0)
+    file, backbone = tmp_path / "teacher.safetensors", random_backbone(built, "teacher")
+    save_backbone(backbone.state_dict(), built, file, name="teacher")
+    task = made(f"teacher={file}", "dense.layers=[[-1,1]]")
+    crops = task._lit(task.batch([0, 1]), "global")
+    side = 4 * patch
+    same = F.interpolate(crops, (side, side), mode="bicubic", antialias=True, align_corners=False)
+    seen = backbone.freeze().intermediate(crops if patch == 14 else same, [1])[0]
+    torch.testing.assert_close(task._teach(crops)[0].patch, seen.flatten(2).mT, atol=1e-5, rtol=1e-4)
+    loss, _ = task.loss(task.batch([0, 1, 2, 3]))
+    loss.backward()
+    assert torch.isfinite(loss)
 
 
 def test_a_student_is_compared_with_its_teacher() -> None:

@@ -73,6 +73,25 @@ def test_crops_of_a_batch(photo: np.ndarray) -> None:
     assert torch.equal(alone["local"], first["local"][[0, 2, 4]])
 
 
+def test_each_kind_has_windows_of_its_own_scale() -> None:
+    """Where colours say the place, a crop's range of them says its width and height."""
+    ramp = np.arange(256, dtype=np.uint8)
+    image = np.stack([np.broadcast_to(ramp, (256, 256)), np.broadcast_to(ramp[:, None], (256, 256))] * 2, -1)[..., :3]
+    config = CropConfig(56, 28, local_count=2, global_scale=[0.6, 0.6], local_scale=[0.1, 0.1])
+    batch = make_crops([np.ascontiguousarray(image)], config, [np.random.default_rng(0)])
+    for kind, share in (("global", 0.6), ("local", 0.1)):
+        sides = batch[kind][:, :2].flatten(2).float()
+        areas = (sides.amax(2) - sides.amin(2)).prod(1) / 256**2
+        torch.testing.assert_close(areas, torch.full_like(areas, share), atol=0, rtol=0.12)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    """DINOv2's ssl_default_config, at patch 14."""
+    plain = CropConfig()
+    assert (plain.global_size, plain.local_size, plain.local_count, plain.flip) == (224, 98, 8, 0.5)
+    assert (tuple(plain.global_scale), tuple(plain.local_scale)) == ((0.32, 1.0), (0.05, 0.32))
+
+
 def test_a_crop_shows_its_window(photo: np.ndarray) -> None:
     config = CropConfig(global_size=112, local_count=0, global_scale=[1.0, 1.0], flip=0.0)
     square = photo[:448, :448]

@@ -158,6 +158,15 @@ def test_groups_by_the_names_of_files(tmp_path: Path) -> None:
         open_groups(str(tmp_path / "none.txt"))
 
 
+def test_folders_are_classes() -> None:
+    files = ["train/n02/a.jpg", "train/n01/b.jpg", "/x/train/n02/c.jpg", "0.tar:n03/d.jpg", "1.tar:e.jpg"]
+    groups = open_groups("folders", files)
+    assert groups.names == ["n01", "n02", "n03"] and [groups.of(file) for file in files] == [1, 0, 1, 2, None]
+    images = Joined([Colours(*(f"{colour}/{i}.png" for colour in ("red", "green") for i in range(9)))])
+    probes = Probes(ProbeConfig(images=4, size=56, groups="folders"), images, [0, 1, 9, 10])
+    assert probes.judge(by_pixels(14), 14)["knn"] == 1.0
+
+
 def test_the_shipped_groups() -> None:
     groups = open_groups("imagenet_groups")
     wanted = {
@@ -237,7 +246,26 @@ def test_a_collapse_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
     assert probes.judge(by_pixels(14), 14)["cosine"] < 0.95 and not caplog.records
     assert probes.judge(same, 14)["cosine"] > 0.95
-    assert [record.levelname for record in caplog.records] == ["WARNING"] and "collapse" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "look alike" in caplog.text
+
+    def opposite(images: Tensor) -> Described:
+        """Two kinds of images, as far from each other as can be, and nothing else."""
+        seen = by_pixels(14)(images)
+        return Described(seen.whole[:, :1].sign() * torch.ones(8), seen.patches)
+
+    caplog.clear()
+    assert probes.judge(opposite, 14)["cosine"] < 0 and "along one direction only" in caplog.text
+
+
+def test_a_damaged_image_is_not_made_up_for_by_another() -> None:
+    """Twice the same image would be a distance of nothing, and the entropy minus infinity."""
+    source = Joined([Colours("red_0.png", "red_damaged.png", "red_1.png", "green.png")])
+    probes = Probes(ProbeConfig(images=4, size=56), source, [0, 1, 2, 3])
+    assert len(probes.images_at(14)) == 3 and math.isfinite(probes.judge(by_pixels(14), 14)["entropy"])
+    assert list(source.skipped) == ["red_damaged.png"]
+    broken = Probes(ProbeConfig(images=4, size=56), Joined([Colours("a_damaged.png", "b_damaged.png")]), [0, 1])
+    with pytest.raises(ImageError, match="none of 2 images to judge by can be read; the first: damaged"):
+        broken.images_at(14)
 
 
 def test_images_are_spread_over_what_is_held_out(tmp_path: Path) -> None:
@@ -263,8 +291,7 @@ def test_images_are_spread_over_what_is_held_out(tmp_path: Path) -> None:
 
 
 def test_what_is_held_out_is_looked_at_alone() -> None:
-    """Where the last ones are damaged, the first held-out ones stand in for them."""
+    """Where one is damaged, none that is learnt from stands in for it."""
     source = Colours("red_0.png", "green_1.png", "red_2.png", "damaged_3.png", "red_4.png")
     probes = Probes(ProbeConfig(images=2, size=56), Joined([source]), [1, 3])
-    first, second = probes.images_at(14)
-    assert torch.equal(first, second) and source.asked == [1, 3, 1]
+    assert len(probes.images_at(14)) == 1 and source.asked == [1, 3]

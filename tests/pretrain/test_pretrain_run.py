@@ -40,7 +40,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_ends_with_a_backbone(alone: Path, photo: object) -> None:
-    assert sorted(path.name for path in alone.iterdir()) == ["backbone.safetensors", "recipe.yaml", "run", "tokens.png"]
+    assert sorted(path.name for path in alone.iterdir()) == [
+        "backbone.safetensors", "images.json", "recipe.yaml", "run", "tokens.png",
+    ]  # fmt: skip
     assert (alone / "recipe.yaml").read_text().startswith("# slamfeat pretrain cpu_tiny")
     backbone = sf.load_backbone(str(alone / "backbone.safetensors"))
     assert backbone.name == "tiny14" and backbone.frozen and backbone.depth == 4
@@ -188,6 +190,9 @@ def test_damaged_images_are_told_and_another_recipe_is_refused(sample: Path, tmp
     again = CliRunner().invoke(app, [*command("pretrain", out, *given, "objective.koleo=0")[2:]])
     assert again.exit_code == 1 and "objective.koleo (0.1 there, 0.0 now)" in again.output
     assert (out / "recipe.yaml").read_text() == written
+    (photos / "one_more.png").write_bytes(sorted(photos.iterdir())[0].read_bytes())
+    more = CliRunner().invoke(app, [*command("pretrain", out, *given)[2:]])
+    assert more.exit_code == 1 and "begun with other images (20 there, 21 now" in more.output
     empty = tmp_path / "empty"
     empty.mkdir()
     none = CliRunner().invoke(app, [*command("pretrain", tmp_path / "x", f"data.images=[{empty}]")[2:]])

@@ -94,6 +94,26 @@ def test_the_teacher_follows_and_has_no_gradient() -> None:
         torch.testing.assert_close(value, before[name] + 0.1, msg=name)
 
 
+def test_momentum_and_temperature_are_those_of_the_step() -> None:
+    """By the official curves: entry k for the step that is made after k others."""
+    task = made(
+        "loop.steps=4", "teacher.momentum=0.5", "teacher.final_momentum=0.9", "teacher.warmup=3",
+        "teacher.temperature=0.04", "teacher.final_temperature=0.07",
+    )  # fmt: skip
+    module, temperatures = task.module.train(), list[float]()
+    module.dino_targets.register_forward_pre_hook(lambda _, given: temperatures.append(given[1]))
+    for step in range(4):
+        task.loss(task.batch([0, 1]))
+        with torch.no_grad():
+            module.student.backbone.cls_token.add_(1.0)
+        apart = module.student.backbone.cls_token - module.teacher.backbone.cls_token
+        task.after_step(step + 1)
+        left = module.student.backbone.cls_token - module.teacher.backbone.cls_token
+        momentum = 0.9 - 0.4 * (1 + np.cos(np.pi * step / 4)) / 2
+        torch.testing.assert_close(left, momentum * apart, msg=str(step))
+    np.testing.assert_allclose(temperatures, [0.04, 0.055, 0.07, 0.07])
+
+
 def test_an_images_crops_change_from_epoch_to_epoch() -> None:
     task = made()
     count = len(task._order._numbers)
@@ -118,16 +138,18 @@ def test_the_prototypes_wait() -> None:
 def test_rate_and_decay_are_the_official_curves() -> None:
     """Written out from ssl_default_config: the warm-up begins at 0, and the end would come a step later."""
     words = "loop.steps=10", "loop.warmup=4", "loop.lr=2e-3", "loop.weight_decay=0.04", "loop.final_weight_decay=0.2"
-    task = made(*words, "loop.final_lr=1e-5")
+    task = made(*words, "loop.final_lr=1e-5", "rates.last_layer_from=3")
     stepper = Stepper(task, task.recipe.loop, Ranks(0, 1, torch.device("cpu")))
     task.module.train()
-    rates, decays = list[float](), list[float]()
+    rates, decays, last_layer = list[float](), list[float](), list[float]()
     for step in range(10):
         stepper.step(step, iter([Loaded([0], task.batch([0, 1, 2, 3]), 0.0)]), Meter(4))
         groups = {group["name"]: group for group in stepper.optimizer.param_groups}
         rates.append(groups["heads"]["lr"])
         decays.append(groups["heads"]["weight_decay"])
+        last_layer.append(groups["last_layer"]["lr"])
     falling = [1e-5 + (2e-3 - 1e-5) * (1 + np.cos(np.pi * k / 6)) / 2 for k in range(6)]
+    assert last_layer == [0, 0, 0, *rates[3:]]
     np.testing.assert_allclose(rates, [0, 2e-3 / 3, 4e-3 / 3, 2e-3, *falling], rtol=1e-12)
     np.testing.assert_allclose(decays, [0.2 - 0.16 * (1 + np.cos(np.pi * k / 10)) / 2 for k in range(10)], rtol=1e-12)
 
@@ -192,6 +214,17 @@ def test_one_batch_can_be_learnt_by_heart(tmp_path: Path) -> None:
     pretrain(recipe, tmp_path / "run")
     first, *_, last = losses(tmp_path / "run")
     assert 0 < last["loss"] - least < 0.2 * (first["loss"] - least)
+
+
+@pytest.mark.parametrize("separate", ["true", "false"])
+def test_without_a_weight_classes_are_not_scored(separate: str) -> None:
+    task = made("objective.dino=0", f"objective.separate_heads={separate}")
+    task.module.train()
+    loss, parts = task.loss(task.batch([0, 1, 2, 3]))
+    loss.backward()
+    assert set(parts) == {"ibot", "koleo"} and torch.isfinite(loss)
+    scored = any(p.grad is not None for p in task.module.student.dino_head.parameters())
+    assert scored == (separate == "false")  # where it scores patches
 
 
 def test_one_head_for_both() -> None:

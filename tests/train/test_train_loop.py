@@ -92,6 +92,31 @@ def test_groups_have_rates_and_decays_of_their_own(tmp_path: Path) -> None:
     torch.testing.assert_close(after["2.weight"], wanted, atol=1e-6, rtol=0)
 
 
+def test_groups_are_clipped_together_or_apart(tmp_path: Path) -> None:
+    """Each part by the norm of its own gradient, as if the other were not there."""
+
+    class Apart(ToyTask):
+        def parameter_groups(self) -> list[dict[str, Any]]:
+            first, _, last = self.module
+            return [
+                {"params": [first.weight], "clipped": "first"}, {"params": list(last.parameters())},
+                {"params": [first.bias], "clipped": "first"},
+            ]  # fmt: skip
+
+        def after_step(self, step: int) -> None:
+            self.gradients = {name: p.grad.clone() for name, p in self.module.named_parameters() if p.grad is not None}
+
+    config = ToyConfig(loop(steps=1, clip=1e-3), noisy=False)
+    own, task = ToyTask(config), Apart(config)
+    own.loss(own.batch(range(4)))[0].backward()
+    first, last = own.module[0].parameters(), own.module[2].parameters()
+    norms = [float(nn.utils.clip_grad_norm_(part, 1e-3)) for part in (first, last)]
+    train(task, config.loop, tmp_path / "run", settings=config)
+    assert min(norms) > 1e-3 and lines(tmp_path / "run")[0]["grad_norm"] == pytest.approx(math.hypot(*norms), rel=1e-5)
+    for name, parameter in own.module.named_parameters():
+        torch.testing.assert_close(task.gradients[name], parameter.grad, msg=name)
+
+
 def test_threads_do_not_change_the_result(tmp_path: Path) -> None:
     plain = run(tmp_path / "plain", ToyConfig(loop(workers=0)))
     threaded = run(tmp_path / "threads", ToyConfig(loop(workers=3, ahead=7), seconds=0.002))

@@ -1,4 +1,4 @@
-"""Classes of images by what their files' names begin with, from a text file."""
+"""Classes of images: by what their files' names begin with, from a text file, or by the folders that they lie in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ from pathlib import Path
 from slamfeat.errors import ConfigError
 from slamfeat.pretrain.sources import in_shard
 from slamfeat.train.recipe_files import recipes_folder
+
+FOLDERS = "folders"
+
+
+class FolderGroups:
+    """A class a folder, as ImageNet is laid out.
+
+    Attributes:
+        names: of the folders, in the order of the alphabet.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        """Of all images that there are, by their names in a source."""
+        self.names: Sequence[str] = sorted({_folder(file) for file in files} - {""})
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+
+    def of(self, name: str) -> int | None:
+        """The number of an image's folder; None where it lies in none, as in a shard."""
+        return self._numbers.get(_folder(name))
 
 
 class Groups:
@@ -48,14 +67,24 @@ class Groups:
         return None
 
 
-def open_groups(name_or_path: str) -> Groups:
-    """A file of groups, or one that lies beside the recipes, such as "imagenet_groups".
+def open_groups(name_or_path: str, files: Sequence[str] = ()) -> Groups | FolderGroups:
+    """Classes by their name.
+
+    Args:
+        name_or_path: a file of groups, or one that lies beside the recipes, such as "imagenet_groups"; or "folders".
+        files: names of all images in a source, for "folders".
 
     Raises:
         ConfigError: see `Groups`.
     """
+    if name_or_path == FOLDERS:
+        return FolderGroups(files)
     known = recipes_folder("pretrain") / f"{name_or_path}.txt"
     return Groups(known if known.is_file() else Path(name_or_path).expanduser())
+
+
+def _folder(name: str) -> str:
+    return Path(in_shard(name)).parent.name
 
 
 def _range(beginning: str) -> tuple[str, str]:

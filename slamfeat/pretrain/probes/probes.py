@@ -34,11 +34,12 @@ class ProbeConfig:
         batch: images at a time.
         warp: corners of the warped images move by up to this share of the side.
         light: gain and gamma of the warped images lie within 1 / (1 + light) and 1 + light.
-        groups: file with classes, see `Groups`; "imagenet_groups" is one. Images that have one are classified by
-            their neighbours' (they may be learnt from: nobody tells the backbone their class). Empty for not at all;
-            where the images show less than two of them, the log says so and nothing is classified.
+        groups: file with classes, see `Groups`; "imagenet_groups" is one; or "folders", a class each. Images that have
+            one are classified by their neighbours' (they may be learnt from: nobody tells the backbone their class).
+            Empty for not at all; where the images show less than two of them, the log says so and none is classified.
         classed: images that are classified, at most: evenly spaced among those that have a class, some of each class.
         collapsed: mean cosine between images above which the log warns.
+        least_rank: directions that class tokens use, below which it warns as well.
     """
 
     images: int = 64
@@ -49,6 +50,7 @@ class ProbeConfig:
     groups: str = ""
     classed: int = 2048
     collapsed: float = 0.95
+    least_rank: float = 1.5
 
     def __post_init__(self) -> None:
         if min(self.images, self.size, self.batch) < 1 or not 0 <= self.warp < 0.5 or self.light < 0:
@@ -125,10 +127,13 @@ class Probes:
         images, config = self.images_at(patch), self._config
         whole = torch.cat([describe(part).whole.cpu() for part in torch.split(torch.stack(images), config.batch)])
         alike = mean_cosine(whole)
+        rank = effective_rank(whole)
         if alike > config.collapsed:
             log.warning("collapse: all images look alike to the backbone (mean cosine %.3f)", alike)
+        elif rank < config.least_rank:
+            log.warning("collapse: images differ along one direction only to the backbone (rank %.2f)", rank)
         found = correspondence_accuracy(describe, images, patch, strength=config.warp, light=config.light)
-        figures = {"score": found, "rank": effective_rank(whole), "cosine": alike, "entropy": nearest_entropy(whole)}
+        figures = {"score": found, "rank": rank, "cosine": alike, "entropy": nearest_entropy(whole)}
         return figures | self._neighbours(describe, patch)
 
     def _neighbours(self, describe: Describe, patch: int) -> dict[str, float]:
@@ -163,11 +168,18 @@ class Probes:
         return max(1, self._config.size // patch) * patch
 
     def images_at(self, patch: int) -> list[Tensor]:
-        """The images, (3, S, S) RGB in [0, 1] each, with a side that is a multiple of the patch."""
+        """The images that can be read, (3, S, S) RGB in [0, 1] each, with a side that is a multiple of the patch.
+
+        Raises:
+            ImageError: none can be.
+        """
         side = self._side(patch)
         if side not in self._images:
             shown = [self._numbers[place] for place in _spaced(len(self._numbers), self._config.images)]
-            read = [self._source.read_or_next(number, self._numbers) for number in shown]
+            read = [image for number in shown if (image := self._source.read_or_none(number)) is not None]
+            if not read:
+                why = self._source.skipped[self._source.names[shown[0]]]
+                raise ImageError(f"none of {len(shown)} images to judge by can be read; the first: {why}")
             self._images[side] = [image for batch in squares(read, side, self._config.batch) for image in batch]
         return self._images[side]
 
@@ -185,7 +197,7 @@ def _classed(config: ProbeConfig, names: Sequence[str]) -> list[tuple[int, int]]
     Raises:
         ConfigError: no such groups.
     """
-    known = open_groups(config.groups)
+    known = open_groups(config.groups, names)
     groups = ((number, known.of(name)) for number, name in enumerate(names))
     classed = [(number, group) for number, group in groups if group is not None]
     if len({group for _, group in classed}) < 2:
