@@ -20,7 +20,8 @@ NOTES = (
     "Same place: patches found again in a warped and relit image to within a cell. k-NN, linear: held-out images whose "
     "class their 20 nearest neighbours among the others say, and a linear layer that learnt on the others. "
     "Rank: directions that class tokens use; cosine: mean between different images; entropy: of class tokens, by the "
-    "distances of nearest ones, up to a constant. AUC: of relative poses, by tokens."
+    "distances of nearest ones, up to a constant. AUC: of relative poses, by tokens alone, of the block that "
+    "frontends look at: half-way, or the last one of a backbone that imitates another."
 )
 
 

@@ -1,6 +1,7 @@
 """Small backbones in the place of the larger one that they imitate: what a frontend loses by them, and what they save.
 
-    python -m benchmarks.student ../shared/data runs/distill/*/slamfeat-*.safetensors --out benchmarks/results/student
+    python -m benchmarks.student ../shared/data slamfeat/assets/slamfeat-vits14-2-int8.safetensors \\
+        --out benchmarks/results/student
 
 One frontend (--preset) with the teacher, with each student, and with the first student's architecture and weights
 nobody trained, which shows what the rest of the frontend does by itself; a line each, so that depth and width can be
@@ -46,7 +47,6 @@ from slamfeat.pretrain.sources import Joined, open_images, split_names
 
 RECIPE = Path(__file__).parent.parent / "configs" / "bench" / "test_split.yaml"
 TASKS = ("matching", "vo")
-TRIALS = 3  # of the odometry: its robust estimation is random, and what was matched serves all trials
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def poses(
     """Figures of pairs and odometry, a row each, by rival; and what failed."""
     config = rooted(load_config(BenchConfig, RECIPE), given.data)
     recipes = {label: rival.recipe for label, rival in found.items() if rival.recipe}
-    config = replace(config, frontends=list(recipes.values()), vo=replace(config.vo, trials=TRIALS))
+    config = replace(config, frontends=list(recipes.values()), vo=replace(config.vo, trials=given.trials))
     results = run_tasks(
         TASKS, quick(config) if given.quick else config, given.work, workers=given.jobs, command=given.command,
         overwrite=given.overwrite, say=say,
@@ -207,7 +207,7 @@ def run(given: argparse.Namespace) -> None:
         times.append(milliseconds(blocks, size))
     of_poses, problems = ([], {}) if given.tokens_only else poses(found, given, say)
     facts = header(given.command, f"1 for times, {max(given.jobs, 1)} processes for poses") | {
-        "preset": given.preset, "teacher": given.teacher, "held out": len(held),
+        "preset": given.preset, "trials of the odometry": given.trials, "teacher": given.teacher, "held out": len(held),
     }  # fmt: skip
     stored = {
         "header": facts,
@@ -239,6 +239,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
     parser.add_argument("--work", type=Path, default=Path("runs") / "student", help="recipes and predictions")
     parser.add_argument("--jobs", type=int, default=2, help="processes for poses")
+    parser.add_argument(
+        "--trials", type=int, default=9, help="of the odometry: its estimation is random, what was matched serves all"
+    )
     parser.add_argument("--overwrite", action="store_true", help="discard predictions that other code made")
     parser.add_argument("--tokens-only", action="store_true", help="no poses: what shapes of students are chosen by")
     parser.add_argument("--quick", action="store_true", help="few frames and pairs: not to be quoted")

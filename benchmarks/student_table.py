@@ -17,7 +17,7 @@ NOTES = "Of teacher: the share of its time up to the block that the frontend loo
 POSES = (
     "AUC: area under the recall of pose errors up to 5 and 20 degrees, over all pairs and those of each data set. ATE: "
     "root mean square after the alignment of the mode, in brackets the tracked share where it is below 100 %; no ratio "
-    "where the shares differ. Median of three trials."
+    "where the shares differ. Median of the trials, with half of their range."
 )
 
 
@@ -37,6 +37,7 @@ def rows_of_results(results: Mapping[str, Result], recipes: Mapping[str, str]) -
         for label, recipe in recipes.items():
             of = next(iter(rows_of(vo, frontend=recipe, sequence=sequence, mode=mode, scale=scale)), {})
             row[label], row[f"{label} tracked"] = number(of.get("ate_rmse_m")), number(of.get("tracked_percent"))
+            row[f"{label} spread"] = number(of.get("ate_spread_m"))
         rows.append(row)
     return rows
 
@@ -92,11 +93,12 @@ def _figures(stored: Mapping[str, Any]) -> str:
 
 
 def _cell(row: Mapping[str, Any], label: str) -> str:
-    value, tracked = row.get(label), row.get(f"{label} tracked")
+    value, tracked, spread = row.get(label), row.get(f"{label} tracked"), row.get(f"{label} spread")
     lost = "" if tracked is None or tracked >= 100 else f" ({tracked:.0f} %)"
     if value is None:
         return f"lost{lost}" if lost else ""
-    return (f"{value:.1f}" if "[%]" in row["figure"] or "[ms]" in row["figure"] else f"{value:.3f}") + lost
+    digits = 1 if "[%]" in row["figure"] or "[ms]" in row["figure"] else 3
+    return f"{value:.{digits}f}" + (f" ±{spread:.{digits}f}" if spread else "") + lost
 
 
 def _ratio(row: Mapping[str, Any], student: str, teacher: str) -> str:

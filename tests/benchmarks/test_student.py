@@ -162,7 +162,7 @@ def test_rows_and_ratios() -> None:
             {**run, "frontend": "s.yaml", "ate_rmse_m": 0.6, "tracked_percent": 90.0},
             {**run, "frontend": "u.yaml", "ate_rmse_m": None, "tracked_percent": 20.0},
             {**metric, "frontend": "t.yaml", "ate_rmse_m": 0.5, "tracked_percent": 100.0},
-            {**metric, "frontend": "s.yaml", "ate_rmse_m": 0.6, "tracked_percent": 100.0},
+            {**metric, "frontend": "s.yaml", "ate_rmse_m": 0.6, "ate_spread_m": 0.05, "tracked_percent": 100.0},
         ]},
     }  # fmt: skip
     rows = {row["figure"]: row for row in rows_of_results(results, RECIPES)}
@@ -171,7 +171,8 @@ def test_rows_and_ratios() -> None:
     table = markdown({**STORED, "poses": list(rows.values()), "problems": {"a job": "out of memory"}})
     assert "| kitti: AUC@20 [%] | 80.0 | 76.0 |  | 0.95 |" in table
     assert "| x, mono, propagated: ATE [m] | 0.500 | 0.600 (90 %) | lost (20 %) |  |" in table
-    assert "| x, rgbd, metric: ATE [m] | 0.500 | 0.600 |  | 1.20 |" in table and "failed: a job: out of memory" in table
+    assert "| x, rgbd, metric: ATE [m] | 0.500 | 0.600 ±0.050 |  | 1.20 |" in table
+    assert "failed: a job: out of memory" in table
 
 
 def test_the_files_are_written(
