@@ -134,7 +134,8 @@ def probe(one: Candidate, probes: Probes, with_classes: bool, held_out: float) -
         whole, labels, asked = probes.classed(one.describe, one.patch)
         held = torch.tensor([is_held_out(photo_of(name), held_out) for name in asked])
         sides = whole[~held], labels[~held], whole[held], labels[held]
-        figures["asked"] = int(held.sum())
+        figures["asked"], figures["asked_all"] = int(held.sum()), len(asked)
+        figures["knn_all"] = 100 * said["knn"]
         figures["knn"], figures["linear"] = 100 * held_out_accuracy(*sides), 100 * linear_accuracy(*sides)
     return figures
 

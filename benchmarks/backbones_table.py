@@ -13,12 +13,13 @@ from slamfeat.files import write_text
 
 COLUMNS = {
     "backbone": "backbone", "images_per_s": "images/s", "parameters_m": "parameters [M]", "ms": "ms",
-    "correspondence": "same place [%]", "knn": "k-NN [%]", "linear": "linear [%]", "rank": "rank",
-    "cosine": "cosine", "entropy": "entropy", "auc_5": "AUC@5", "auc_20": "AUC@20",
+    "correspondence": "same place [%]", "knn": "k-NN [%]", "knn_all": "k-NN among all [%]", "linear": "linear [%]",
+    "rank": "rank", "cosine": "cosine", "entropy": "entropy", "auc_5": "AUC@5", "auc_20": "AUC@20",
 }  # fmt: skip
 NOTES = (
     "Same place: patches found again in a warped and relit image to within a cell. k-NN, linear: held-out images whose "
-    "class their 20 nearest neighbours among the others say, and a linear layer that learnt on the others. "
+    "class their 20 nearest neighbours among the others say, and a linear layer that learnt on the others. k-NN among "
+    "all: every image with a class, asked of all others, whether or not a backbone learnt from it (no class was told). "
     "Rank: directions that class tokens use; cosine: mean between different images; entropy: of class tokens, by the "
     "distances of nearest ones, up to a constant. AUC: of relative poses, by tokens alone, of the block that "
     "frontends look at: half-way, or the last one of a backbone that imitates another."
@@ -42,12 +43,12 @@ def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title:
 
 def uncertainty(rows: Sequence[Mapping[str, Any]]) -> str:
     """How far chance moves a share of the images that are asked for their class."""
-    asked = max((row.get("asked", 0) for row in rows), default=0)
+    asked, among_all = (max((row.get(key, 0) for row in rows), default=0) for key in ("asked", "asked_all"))
     if not asked:
         return ""
-    return (
-        f" {asked} images are asked for their class: of 20 % one standard error is {100 * (0.16 / asked) ** 0.5:.1f}."
-    )
+    error, other = (100 * (0.16 / max(count, 1)) ** 0.5 for count in (asked, among_all))
+    besides = f" (among all: {among_all}, {other:.1f})" if among_all else ""
+    return f" {asked} images are asked for their class: of 20 % one standard error is {error:.1f}{besides}."
 
 
 def _cell(key: str, value: Any) -> str:

@@ -61,6 +61,7 @@ def test_a_row_each(
 
 def test_a_table_says_how_far_chance_moves_it() -> None:
     assert "64 images are asked for their class: of 20 % one standard error is 5.0." in uncertainty([{"asked": 64}])
+    assert "error is 5.0 (among all: 400, 2.0)." in uncertainty([{"asked": 64, "asked_all": 400}])
     assert uncertainty([{"backbone": "x"}]) == ""
 
 
