@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from slamfeat.backbones.registry import Architecture
 from slamfeat.errors import ConfigError, ImageError
-from slamfeat.pretrain.probes.classes import held_out_accuracy, leave_one_out_accuracy, linear_accuracy
+from slamfeat.pretrain.probes.classes import held_out_accuracy, leave_one_out_accuracy, linear_accuracy, linear_in_folds
 from slamfeat.pretrain.probes.correspondence import correspondence_accuracy, draw_warp, warp
 from slamfeat.pretrain.probes.features import Described, by_pixels, squares
 from slamfeat.pretrain.probes.groups import Groups, open_groups
@@ -108,6 +108,14 @@ def test_classes_that_can_be_told_apart() -> None:
     assert leave_one_out_accuracy(features[known], shuffled) < 0.45
 
 
+def test_a_linear_layer_is_asked_for_what_it_did_not_learn() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors, labels = torch.randn(60, 8, generator=generator), torch.arange(60) % 3
+    assert linear_in_folds(vectors, labels) < 0.55  # by heart it would be all
+    vectors[torch.arange(60), labels] += 6.0
+    assert linear_in_folds(vectors, labels) > 0.95
+
+
 def test_neighbours_vote_by_their_likeness() -> None:
     """One near neighbour outvotes three far ones at a low temperature, and not at a high one."""
     near, far = [[1.0, 0.0], [1.0, 0.2]], [[0.0, 1.0], [0.05, 1.0], [-0.05, 1.0]]
@@ -164,7 +172,8 @@ def test_folders_are_classes() -> None:
     assert groups.names == ["n01", "n02", "n03"] and [groups.of(file) for file in files] == [1, 0, 1, 2, None]
     images = Joined([Colours(*(f"{colour}/{i}.png" for colour in ("red", "green") for i in range(9)))])
     probes = Probes(ProbeConfig(images=4, size=56, groups="folders"), images, [0, 1, 9, 10])
-    assert probes.judge(by_pixels(14), 14)["knn"] == 1.0
+    found = probes.judge(by_pixels(14), 14)
+    assert found["knn"] == 1.0 and "linear" not in found  # of 18 images
 
 
 def test_the_shipped_groups() -> None:
@@ -206,7 +215,8 @@ def test_probes_classify_by_neighbours(groups: str, caplog: pytest.LogCaptureFix
     images = Joined([source])
     probes = Probes(ProbeConfig(images=4, size=56, groups=groups), images, [1, 2, 31, 32])
     assert not source.asked and not images.skipped  # nothing is read to begin with
-    assert probes.judge(by_pixels(14), 14)["knn"] == 1.0
+    said = probes.judge(by_pixels(14), 14)
+    assert said["knn"] == said["linear"] == 1.0
     assert list(images.skipped) == ["red_damaged.png"]
     found = probes.classed(by_pixels(14), 14)
     assert found.names == names and found.labels.tolist() == [0] * 30 + [1] * 30 and len(found.vectors) == 60

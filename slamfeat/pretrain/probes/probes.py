@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from slamfeat.backbones.base import Backbone
 from slamfeat.errors import ConfigError, ImageError
-from slamfeat.pretrain.probes.classes import leave_one_out_accuracy
+from slamfeat.pretrain.probes.classes import leave_one_out_accuracy, linear_in_folds
 from slamfeat.pretrain.probes.correspondence import correspondence_accuracy
 from slamfeat.pretrain.probes.features import Describe, by_backbone, squares
 from slamfeat.pretrain.probes.groups import open_groups
 from slamfeat.pretrain.probes.spread import effective_rank, mean_cosine, nearest_entropy
 from slamfeat.pretrain.sources import Joined
 
+LEAST_FOR_LINEAR = 20
+"""Images below which no linear layer is fitted."""
 log = logging.getLogger("slamfeat")
 
 
@@ -35,8 +37,9 @@ class ProbeConfig:
         warp: corners of the warped images move by up to this share of the side.
         light: gain and gamma of the warped images lie within 1 / (1 + light) and 1 + light.
         groups: file with classes, see `Groups`; "imagenet_groups" is one; or "folders", a class each. Images that have
-            one are classified by their neighbours' (they may be learnt from: nobody tells the backbone their class).
-            Empty for not at all; where the images show less than two of them, the log says so and none is classified.
+            one are classified by their neighbours' and by a linear layer that learnt on four fifths of them (the
+            backbone may learn from these images: it is told no class). Empty for not at all; where the images show
+            less than two of them, the log says so and none is classified.
         classed: images that are classified, at most: evenly spaced among those that have a class, some of each class.
         collapsed: mean cosine between images above which the log warns.
         least_rank: directions that class tokens use, below which it warns as well.
@@ -134,14 +137,17 @@ class Probes:
             log.warning("collapse: images differ along one direction only to the backbone (rank %.2f)", rank)
         found = correspondence_accuracy(describe, images, patch, strength=config.warp, light=config.light)
         figures = {"score": found, "rank": rank, "cosine": alike, "entropy": nearest_entropy(whole)}
-        return figures | self._neighbours(describe, patch)
+        return figures | self._classes(describe, patch)
 
-    def _neighbours(self, describe: Describe, patch: int) -> dict[str, float]:
-        """Share of the images with a class whose neighbours say it, where there are any."""
+    def _classes(self, describe: Describe, patch: int) -> dict[str, float]:
+        """Shares of the images with a class whose neighbours say it, and whose class a linear layer says."""
         if not self._classed:
             return {}
         found = self.classed(describe, patch)
-        return {"knn": leave_one_out_accuracy(found.vectors, found.labels)}
+        figures = {"knn": leave_one_out_accuracy(found.vectors, found.labels)}
+        if len(found.labels) >= LEAST_FOR_LINEAR:
+            figures["linear"] = linear_in_folds(found.vectors, found.labels)
+        return figures
 
     def classed(self, describe: Describe, patch: int) -> Classed:
         """The images that have a class as a description says them; damaged ones are passed over.
