@@ -42,13 +42,15 @@ def planted(pool: Path, seeds: int) -> dict[str, Any]:
     Raises:
         InputError: it is none of benchmarks.curated_pool.
     """
-    lists = [f"{name}.txt" for names in halves(seeds).values() for name in names]
-    files = [pool / name for name in ("pool.json", "choices.json", *lists)]
+    lists = sorted({name for names in halves(seeds).values() for name in names})
+    files = [pool / name for name in ("pool.json", "choices.json", *(f"{name}.txt" for name in lists))]
     for file in files:
         if not file.is_file():
             command = f"python -m benchmarks.curated_pool DATA --draws {seeds} --out {pool}"
             raise InputError(f"{file}: not found; make the pool with {command}")
     of, choices = (json.loads(file.read_text()) for file in files[:2])
+    if missing := [name for name in lists if name not in choices]:
+        raise InputError(f"{pool}: {missing[0]}.txt is of another pool; make it anew with --draws {seeds}")
     return {**of["of"], "choices": choices}
 
 

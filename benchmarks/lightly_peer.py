@@ -166,8 +166,8 @@ def peer_trained(recipe: PretrainRecipe, files: Sequence[str], given: argparse.N
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text())
         for name in ("precision", "workers"):
-            if getattr(given, name) not in (None, found[name]):
-                raise ConfigError(f"{given.work}: holds a run with {name} {found[name]}; choose another --work")
+            if getattr(given, name) not in (None, found.get(name)):
+                raise ConfigError(f"{given.work}: holds a run with {name} {found.get(name)}; choose another --work")
         return found
     import torch
 
@@ -203,9 +203,9 @@ def run(given: argparse.Namespace) -> None:
     facts = header(given.command, str(peer["threads"])) | {
         "recipe": f"{recipe.loop.steps} steps of {recipe.loop.batch} of {len(files)} images",
         "precision": f"{recipe.loop.precision}, LightlyTrain's {peer['precision']}",
-        "workers": f"{recipe.loop.workers}, LightlyTrain's {peer['workers']}", "held out": held_out,
+        "workers": f"{recipe.loop.workers}, LightlyTrain's {peer.get('workers')}", "held out": held_out,
     }  # fmt: skip
-    if peer["within_epochs"] is not None:
+    if peer.get("within_epochs") is not None:
         facts["LightlyTrain's images/s without the first step of each epoch"] = f"{peer['within_epochs']:.1f}"
     write_table(given.out, facts, rows, "LightlyTrain and slamfeat")
 

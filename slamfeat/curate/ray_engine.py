@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 from slamfeat.curate.engine import single_threads
 from slamfeat.engines.libraries import installed
-from slamfeat.errors import ConfigError, MissingDependencyError, SlamfeatError
+from slamfeat.errors import ConfigError, MissingDependencyError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,7 +94,7 @@ class RayEngine:
         try:
             for row in done.iter_rows():
                 result = pickle.loads(row["result"])  # written by our own worker, a line above
-                if isinstance(result, SlamfeatError):
+                if isinstance(result, Exception):
                     raise result
                 yield cast(R, result)
         except self._ray.exceptions.RayError as error:
@@ -118,12 +118,17 @@ class RayEngine:
         """Workers that can be there at once where each needs so many GPUs; Ray would wait for the others for ever."""
         if not gpus:
             return self.workers
-        return max(1, min(self.workers, int(self._ray.cluster_resources().get("GPU", 0) / gpus)))
+        there = int(self._ray.cluster_resources().get("GPU", 0) / gpus)
+        if not there:
+            raise ConfigError(
+                f"embed.device: Ray's machines have no {gpus:g} GPUs free for a worker; use embed.device=cpu"
+            )
+        return min(self.workers, there)
 
 
 def _said(error: Exception) -> ConfigError:
     """What became of a worker that did not end by itself, as when a machine runs out of memory."""
-    reason = [*str(error).strip().splitlines(), "no reason given"][0]
+    reason = ["no reason given", *str(error).strip().splitlines()][-1].strip()
     return ConfigError(
         f"Ray lost a task ({type(error).__name__}: {reason}); run the same command to go on, with fewer workers if"
         " memory was short (Ray's logs are in /tmp/ray)"
@@ -161,6 +166,15 @@ class _Worker:
         task = pickle.loads(batch["task"][0])
         try:
             result = _carry_out(self._work, task)
-        except SlamfeatError as error:  # raised here it would come as Ray's own
+        except Exception as error:  # raised here it would come as Ray's own
             result = error
-        return {"result": [pickle.dumps(result)]}
+        return {"result": [_pickled(result)]}
+
+
+def _pickled(result: object) -> bytes:
+    try:
+        return pickle.dumps(result)
+    except Exception:
+        if isinstance(result, Exception):  # one that cannot travel
+            return pickle.dumps(RuntimeError(repr(result)))
+        raise

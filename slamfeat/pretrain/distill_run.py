@@ -1,6 +1,7 @@
 """From a distillation recipe to files with backbones.
 
 OUT/
+  images.json        see `slamfeat.pretrain.run`
   recipe.yaml        all settings; its first line is the command
   run/               the loop's run, see `slamfeat.train.run_folder`
   NAME.safetensors   each student's averaged weights, when the run has ended; `load_backbone` takes them

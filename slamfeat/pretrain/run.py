@@ -147,6 +147,8 @@ def record(recipe: Any, images: Joined, out: Path, command: str, ranks: Ranks) -
     """
     begun, listed = RunFolder(out / "run").config.is_file(), out / IMAGES
     there = {"count": len(images.names), "digest": _digest(images.names)}
+    if len({one["digest"] for one in ranks.gather(there)}) > 1:
+        raise ConfigError("the processes see different images; give all machines the same data.images")
     if begun:
         check_settings(RunFolder(out / "run").config, recipe)
         _check_images(listed, there)
@@ -176,9 +178,10 @@ def _check_images(listed: Path, there: Mapping[str, Any]) -> None:
 
 
 def _digest(names: Sequence[str]) -> str:
+    """Of the images' own names, in their order."""
     digest = hashlib.sha256()
     for name in names:
-        digest.update(name.encode(errors="surrogateescape") + b"\0")
+        digest.update(Path(name).name.encode(errors="surrogateescape") + b"\0")  # folders may move
     return digest.hexdigest()
 
 

@@ -45,6 +45,11 @@ def test_a_folder_that_is_no_pool_is_named(pool: Path) -> None:
         main(["cpu_tiny", "--pool", str(pool), "--steps", "2", "--out", str(pool / "table")])
 
 
+def test_a_list_that_an_earlier_pool_left_is_not_taken(pool: Path) -> None:
+    with pytest.raises(SystemExit, match=r"random-1\.txt is of another pool; make it anew with --draws 2"):
+        main(["cpu_tiny", "--pool", str(pool), "--steps", "2", "--seeds", "2", "--out", str(pool / "table")])
+
+
 @pytest.mark.slow
 def test_all_are_asked_for_the_same_images(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["cpu_tiny", "--pool", str(pool), "--steps", "2", "--seeds", "1", "--work", str(tmp_path / "work")]

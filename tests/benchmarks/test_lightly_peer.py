@@ -137,11 +137,17 @@ def test_the_quickest_way_is_tried_out(tmp_path: Path, monkeypatch: pytest.Monke
     ) -> list[tuple[int, float]]:
         tried.append((precision, workers))
         assert recipe.loop.steps == lightly_peer.TRIAL and not run.exists()
+        run.mkdir(parents=True)
+        if len(tried) == 3:
+            raise KeyboardInterrupt
         return [(step, step * seconds.get((precision, workers), 2.0)) for step in range(1, 20)]
 
     monkeypatch.setattr(lightly_peer, "train", trained)
     recipe, ours = recipe_of(), ["ours", "--work", str(tmp_path), "--out", "x"]
+    with pytest.raises(KeyboardInterrupt):
+        lightly_peer.quickest(recipe, [], lightly_peer.parse(ours))
     assert lightly_peer.quickest(recipe, [], lightly_peer.parse(ours)) == ("bf16", 2)
+    assert tried.pop(2) == tried[2]  # the one that was interrupted
     assert sorted(tried) == [(precision, workers) for precision in ("bf16", "fp32") for workers in (0, 1, 2)]
     assert lightly_peer.quickest(recipe, [], lightly_peer.parse([*ours, "--precision", "fp32"])) == ("fp32", 1)
     given = lightly_peer.parse([*ours, "--precision", "fp32", "--workers", "0"])

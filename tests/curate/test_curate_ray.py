@@ -105,6 +105,9 @@ def test_local_and_ray_decide_the_same(engine: Engine, sample: Path, tmp_path: P
 def test_a_worker_that_dies_is_said(engine: Engine) -> None:
     with pytest.raises(ConfigError, match=r"Ray lost a task .*run the same command to go on"):
         list(engine.run(os._exit, [9]))
+    for results in (engine.run(partial(mul, "a"), ["b"]), engine.stream(partial(mul, "a"), ["b"])):
+        with pytest.raises(TypeError, match="can't multiply sequence"):  # a fault of the work is not Ray's
+            list(results)
 
 
 def test_no_more_workers_than_gpus() -> None:
@@ -112,7 +115,9 @@ def test_no_more_workers_than_gpus() -> None:
 
     made = object.__new__(RayEngine)
     made.workers, made._ray = 64, SimpleNamespace(cluster_resources=lambda: {"CPU": 64.0, "GPU": 8.0})
-    assert [made._actors(gpus) for gpus in (0, 1, 0.5, 16)] == [64, 8, 16, 1]
+    assert [made._actors(gpus) for gpus in (0, 1, 0.5)] == [64, 8, 16]
+    with pytest.raises(ConfigError, match=r"no 16 GPUs free for a worker; use embed\.device=cpu"):
+        made._actors(16)
 
 
 def check_manifests(local: Path, other: Path) -> None:

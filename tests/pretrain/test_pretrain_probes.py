@@ -247,14 +247,20 @@ def test_so_many_are_classified_at_most(groups: str) -> None:
 
 
 def test_a_collapse_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    source = Colours(*(f"{colour}_{i}.png" for i in range(2) for colour in ("red", "green")))
-    probes = Probes(ProbeConfig(images=4, size=56), Joined([source]), [0, 1, 2, 3])
+    source = Colours(*(f"{colour}_{i}.png" for i in range(4) for colour in ("red", "green")))
+    probes = Probes(ProbeConfig(images=8, size=56), Joined([source]), range(8))
 
     def same(images: Tensor) -> Described:
         seen = by_pixels(14)(images)
         return Described(torch.ones(len(images), 8) + 0.01 * seen.whole[:, :8], seen.patches)
 
-    assert probes.judge(by_pixels(14), 14)["cosine"] < 0.95 and not caplog.records
+    def sound(images: Tensor) -> Described:
+        seen = by_pixels(14)(images)
+        return Described(
+            seen.whole + torch.randn(seen.whole.shape, generator=torch.Generator().manual_seed(0)), seen.patches
+        )
+
+    assert probes.judge(sound, 14)["cosine"] < 0.95 and not caplog.records
     assert probes.judge(same, 14)["cosine"] > 0.95
     assert [record.levelname for record in caplog.records] == ["WARNING"] and "look alike" in caplog.text
 

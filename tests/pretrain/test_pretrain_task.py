@@ -220,8 +220,11 @@ def test_one_batch_can_be_learnt_by_heart(tmp_path: Path) -> None:
 def test_without_a_weight_classes_are_not_scored(separate: str) -> None:
     task = made("objective.dino=0", f"objective.separate_heads={separate}")
     task.module.train()
+    called = list[int]()
+    task.module.student.dino_head.register_forward_pre_hook(lambda *given: called.append(1))
     loss, parts = task.loss(task.batch([0, 1, 2, 3]))
     loss.backward()
+    assert len(called) == (separate == "false")
     assert set(parts) == {"ibot", "koleo"} and torch.isfinite(loss)
     scored = any(p.grad is not None for p in task.module.student.dino_head.parameters())
     assert scored == (separate == "false")  # where it scores patches

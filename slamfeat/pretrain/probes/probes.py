@@ -20,8 +20,10 @@ from slamfeat.pretrain.probes.groups import open_groups
 from slamfeat.pretrain.probes.spread import effective_rank, mean_cosine, nearest_entropy
 from slamfeat.pretrain.sources import Joined
 
-LEAST_FOR_LINEAR = 20
-"""Images below which no linear layer is fitted."""
+LEAST_FOR_LINEAR, MOST_CLASSES = 20, 100
+"""Images below which no linear layer is fitted while training, and classes above which it would take too long."""
+LEAST_FOR_RANK = 8
+"""Images below which nothing is said of the directions that they differ along."""
 log = logging.getLogger("slamfeat")
 
 
@@ -42,7 +44,7 @@ class ProbeConfig:
             less than two of them, the log says so and none is classified.
         classed: images that are classified, at most: evenly spaced among those that have a class, some of each class.
         collapsed: mean cosine between images above which the log warns.
-        least_rank: directions that class tokens use, below which it warns as well.
+        least_rank: directions that class tokens differ along, below which it warns as well.
     """
 
     images: int = 64
@@ -130,13 +132,12 @@ class Probes:
         images, config = self.images_at(patch), self._config
         whole = torch.cat([describe(part).whole.cpu() for part in torch.split(torch.stack(images), config.batch)])
         alike = mean_cosine(whole)
-        rank = effective_rank(whole)
         if alike > config.collapsed:
             log.warning("collapse: all images look alike to the backbone (mean cosine %.3f)", alike)
-        elif rank < config.least_rank:
-            log.warning("collapse: images differ along one direction only to the backbone (rank %.2f)", rank)
+        elif len(whole) >= LEAST_FOR_RANK and effective_rank(whole - whole.mean(0)) < config.least_rank:
+            log.warning("collapse: images differ along one direction only to the backbone")
         found = correspondence_accuracy(describe, images, patch, strength=config.warp, light=config.light)
-        figures = {"score": found, "rank": rank, "cosine": alike, "entropy": nearest_entropy(whole)}
+        figures = {"score": found, "rank": effective_rank(whole), "cosine": alike, "entropy": nearest_entropy(whole)}
         return figures | self._classes(describe, patch)
 
     def _classes(self, describe: Describe, patch: int) -> dict[str, float]:
@@ -145,7 +146,7 @@ class Probes:
             return {}
         found = self.classed(describe, patch)
         figures = {"knn": leave_one_out_accuracy(found.vectors, found.labels)}
-        if len(found.labels) >= LEAST_FOR_LINEAR:
+        if len(self._classed) >= LEAST_FOR_LINEAR and len({group for _, group in self._classed}) <= MOST_CLASSES:
             figures["linear"] = linear_in_folds(found.vectors, found.labels)
         return figures
 
