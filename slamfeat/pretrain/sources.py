@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slamfeat.errors import ImageError, InputError
-from slamfeat.image import check_image, decode_image, read_image
+from slamfeat.image import check_image, read_image
 from slamfeat.image_files import SUFFIXES as IMAGES
 from slamfeat.image_files import image_files
+from slamfeat.pretrain.shards import SHARD, Shards, in_shard
 from slamfeat.train.textures import is_held_out, photo_name
 
 Image = NDArray[np.uint8]
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-SHARD = ".tar"
 VIDEO_BLOCK = 300
 """Frames of a video that are held out together: ten seconds, in which a moving camera comes to see something else. Only
 those at the ends of a block have a twin on the other side; and a video of minutes has frames on both."""
@@ -53,38 +52,6 @@ class Files:
     def read(self, number: int) -> Image:
         """See `ImageSource`."""
         return read_image(self.names[number])
-
-
-class Shards:
-    """Images in a .tar file, as WebDataset keeps them; found by one pass over its headers."""
-
-    def __init__(self, path: Path) -> None:
-        """List the images.
-
-        Raises:
-            InputError: no readable .tar file, or without images.
-        """
-        self._path = path
-        try:
-            with tarfile.open(path, "r:") as archive:
-                found = [m for m in archive if m.isfile() and Path(m.name).suffix.lower() in IMAGES]
-        except (OSError, tarfile.TarError) as error:
-            raise InputError(f"{path}: cannot be read as an uncompressed .tar of images ({error})") from error
-        if not found:
-            raise InputError(f"{path}: holds no images ({', '.join(IMAGES)}); check the shards")
-        self.names: Sequence[str] = [f"{path}:{member.name}" for member in found]
-        self._places = [(member.offset_data, member.size) for member in found]
-
-    def read(self, number: int) -> Image:
-        """See `ImageSource`."""
-        first, size = self._places[number]
-        try:
-            with self._path.open("rb") as file:
-                file.seek(first)
-                content = file.read(size)
-        except OSError as error:
-            raise ImageError(f"{self.names[number]}: cannot be read ({error.strerror}); check the shard") from error
-        return decode_image(content, self.names[number])
 
 
 class VideoFrames:
@@ -223,11 +190,6 @@ def photo_of(name: str) -> str:
     if Path(video).suffix.lower() in VIDEOS and frame.isdigit():
         return f"{photo_name(Path(video))}:{int(frame) // VIDEO_BLOCK}"
     return photo_name(Path(in_shard(name)))
-
-
-def in_shard(name: str) -> str:
-    """What an image in a shard is called there; any other image's name as it is."""
-    return name.partition(f"{SHARD}:")[2] or name
 
 
 def _open_any(path: Path, frame_step: int) -> Iterator[ImageSource]:

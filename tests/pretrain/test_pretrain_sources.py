@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from slamfeat.errors import ImageError, InputError
 from slamfeat.image import read_image
+from slamfeat.pretrain.shards import Shards
 from slamfeat.pretrain.sources import OPEN_VIDEOS, VIDEO_BLOCK, Joined, open_images, photo_of, split_names
 
 
@@ -116,6 +118,41 @@ def test_a_shard_that_goes_away_is_told(photos: Path, tmp_path: Path) -> None:
         source.read(0)
     source.read_or_next(0, [0, 1])
     assert list(source.skipped) == [f"{tmp_path / '0.tar'}:a.png"]
+
+
+def test_where_a_shards_images_are_is_remembered(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLAMFEAT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("slamfeat.pretrain.shards.LEAST_KEPT", 2)
+    shard, files = tmp_path / "0.tar", sorted(photos.iterdir())
+
+    def made(count: int) -> None:
+        with tarfile.open(shard, "w") as archive:
+            for file in files[:count]:
+                archive.add(file, f"a/{file.name}")
+
+    def opened() -> Shards:
+        source = Shards(shard)
+        for number, name in enumerate(source.names):
+            assert name == f"{shard}:a/{files[number].name}"
+            np.testing.assert_array_equal(source.read(number), read_image(files[number]))
+        return source
+
+    made(1)
+    assert len(opened().names) == 1 and not (tmp_path / "home").exists()  # too few to be worth it
+    made(3)
+    assert len(opened().names) == 3
+    (index,) = (tmp_path / "home" / "shards").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("slamfeat.pretrain.shards._scan", Mock(side_effect=AssertionError))
+        assert len(opened().names) == 3
+    made(4)  # another file under the same name
+    assert len(opened().names) == 4
+    for damaged in (b"", b"x", index.read_bytes()[:-40]):
+        index.write_bytes(damaged)
+        assert len(opened().names) == 4
+    index.unlink()
+    monkeypatch.setenv("SLAMFEAT_HOME", str(shard))  # where nothing can be written
+    assert len(opened().names) == 4
 
 
 def test_few_videos_are_open_at_a_time(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

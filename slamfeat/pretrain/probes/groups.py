@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slamfeat.errors import ConfigError
-from slamfeat.pretrain.sources import in_shard
+from slamfeat.pretrain.shards import in_shard
 from slamfeat.train.recipe_files import recipes_folder
 
 FOLDERS = "folders"
