@@ -30,6 +30,9 @@ _PANELS = 5  # side by side
 def stage_curve(folder: Path) -> dict[str, Any]:
     """Held-out figures by step, and the hours that the steps and checkpoints took, of one stage's folder.
 
+    These hours have in them whatever else the machine did meanwhile; `hours_by_median`, all steps by a step's median,
+    do not.
+
     Raises:
         InputError: no log of a training.
     """
@@ -38,7 +41,10 @@ def stage_curve(folder: Path) -> dict[str, Any]:
         raise InputError(f"{log}: no such file; give the --out of slamfeat train, pretrain or distill")
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     evaluated = [{"step": row["step"], **row["evaluation"]} for row in rows if "evaluation" in row]
-    return {"hours": step_seconds(rows) / 3600, "steps": evaluated}
+    last = max((row["step"] for row in rows if "elapsed_s" in row), default=0)
+    return {
+        "hours": step_seconds(rows) / 3600, "hours_by_median": last * seconds_a_step(rows) / 3600, "steps": evaluated
+    }  # fmt: skip
 
 
 def step_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
@@ -88,7 +94,8 @@ def as_markdown(title: str, facts: dict[str, str], stages: dict[str, dict[str, A
     for stage, curve in stages.items():
         keys = list(curve["steps"][0]) if curve["steps"] else ["step"]
         cells = [[_cell(row[key]) for key in keys] for row in curve["steps"]]
-        lines += ["", f"## {stage}: {curve['hours']:.2f} hours without evaluations", ""]
+        hours, by_median = curve["hours"], curve["hours_by_median"]
+        lines += ["", f"## {stage}: {hours:.2f} hours without evaluations, {by_median:.2f} by the median step", ""]
         lines += [markdown_grid(keys, cells, right=[True] * len(keys)).rstrip()]
     return "\n".join(lines) + "\n"
 

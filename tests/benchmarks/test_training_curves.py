@@ -28,6 +28,7 @@ def test_held_out_figures_and_hours(tmp_path: Path) -> None:
     curves = run_curves(run_folder(tmp_path))
     # The evaluation after the last step is not in the time of that step.
     assert list(curves) == ["matcher"] and curves["matcher"]["hours"] == (1800 - 3) / 3600
+    assert curves["matcher"]["hours_by_median"] == pytest.approx(20 * (3.0 + 176.7) / 2 / 3600)
     assert [row["nll"] for row in curves["matcher"]["steps"]] == [1.5, 0.5]
 
 
@@ -45,7 +46,7 @@ def test_of_a_backbone_too_and_with_a_picture(tmp_path: Path) -> None:
         log.write('{"step": 30, "evaluation": {"score": null, "nll": 0.4}, "seconds": 3.0, "best": false}\n')
     (tmp_path / "matcher").rename(tmp_path / "run")
     main([str(tmp_path), "--name", "own", "--commit", "abc1234", "--out", str(tmp_path / "out")])
-    assert "## run: 0.50 hours without evaluations" in (tmp_path / "out/own.md").read_text()
+    assert "## run: 0.50 hours without evaluations, 0.50 by the median step" in (tmp_path / "out/own.md").read_text()
     height, width, _ = read_image(tmp_path / "out/own.png").shape
     assert height > 200 and width > 400
 
