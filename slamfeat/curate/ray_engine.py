@@ -93,7 +93,8 @@ class RayEngine:
         )  # fmt: skip
         try:
             for row in done.iter_rows():
-                result = pickle.loads(row["result"])  # written by our own worker, a line above
+                # Bytes that `_Worker` below made in this very run, and no file: nobody else can have written them.
+                result = pickle.loads(row["result"])
                 if isinstance(result, Exception):
                     raise result
                 yield cast(R, result)
@@ -174,7 +175,7 @@ class _Worker:
 def _pickled(result: object) -> bytes:
     try:
         return pickle.dumps(result)
-    except Exception:
-        if isinstance(result, Exception):  # one that cannot travel
-            return pickle.dumps(RuntimeError(repr(result)))
-        raise
+    except (pickle.PicklingError, TypeError, AttributeError):
+        if not isinstance(result, Exception):
+            raise
+        return pickle.dumps(RuntimeError(repr(result)))  # an error that holds what cannot travel still says what it was

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,10 @@ def pool(sample: Path, tmp_path: Path) -> Path:
     assert held and len(learnt) > 4
     for half, chosen in (("curated", learnt), ("random-0", learnt[:-1]), ("random-1", learnt[1:])):
         (folder / f"{half}.txt").write_text("".join(f"{frame}\n" for frame in (*chosen, *held)))
-    counts = {name: {"images": 6, "photographs": 5, "favoured": 1} for name in ("pool", "curated", "random-0")}
-    counts["held out"] = len(held)  # type: ignore[assignment]
+    counts: dict[str, Any] = {
+        name: {"images": 6, "photographs": 5, "favoured": 1} for name in ("pool", "curated", "random-0")
+    }
+    counts["held out"] = len(held)
     (folder / "pool.json").write_text(json.dumps({"of": asked}))
     (folder / "choices.json").write_text(json.dumps(counts))
     return folder
