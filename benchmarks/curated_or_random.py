@@ -1,7 +1,7 @@
 """A backbone pretrained on the curated half of a pool, and on random halves, as many steps each.
 
     python -m benchmarks.curated_pool ../shared/data/unlabelled/imagenet_sample1000_256 --out runs/curated_pool
-    python -m benchmarks.curated_or_random cpu_vitt14 --pool runs/curated_pool --steps 800 \\
+    python -m benchmarks.curated_or_random cpu_vitt14 --pool runs/curated_pool --steps 600 \\
         --out benchmarks/results/curated_or_random
 
 DINOv2's claim for curated data (arXiv 2304.07193, Table 2) at our size, on a pool with planted duplicates and imbalance

@@ -1,7 +1,7 @@
 """A pool with planted duplicates and imbalance, and choices of it to train on: a curated one and random ones.
 
     python -m benchmarks.curated_pool ../shared/data/unlabelled/imagenet_sample1000_256 --out runs/curated_pool
-    python -m benchmarks.curated_or_random cpu_vitt14 --pool runs/curated_pool --steps 800 --out OUT
+    python -m benchmarks.curated_or_random cpu_vitt14 --pool runs/curated_pool --steps 600 --out OUT
 
 As in DINOv2's ablation (arXiv 2304.07193, Table 2) at our size. The pool has all images of one group of classes
 (--favoured), one in --thin of the others, and of one in --every of all these nine copies (pixel for pixel, resized,

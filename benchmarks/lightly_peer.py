@@ -1,7 +1,7 @@
 """LightlyTrain's DINOv2 as a peer of `slamfeat pretrain`: the same images, model, crops, heads and number of steps.
 
     python -m venv .venv-lightly && .venv-lightly/bin/pip install -c constraints.txt lightly-train==0.18.0
-    .venv/bin/python -m benchmarks.pretrain_ablation cpu_vitt14 --steps 800 data.held_out=0.3 --out OUT
+    .venv/bin/python -m benchmarks.pretrain_ablation cpu_vitt14 --steps 600 data.held_out=0.3 --out OUT
     .venv-lightly/bin/python -m benchmarks.lightly_peer runs/pretrain_ablation/0 --out benchmarks/results/lightly
 
 Runs in an environment of its own, since LightlyTrain (AGPL-3.0) is no dependency of slamfeat's, with this checkout as

@@ -1,6 +1,6 @@
 """What KoLeo, iBOT and Sinkhorn-Knopp bring to a pretraining at our size: one change a row, everything else equal.
 
-    python -m benchmarks.pretrain_ablation cpu_vitt14 --steps 800 --work runs/pretrain_ablation \\
+    python -m benchmarks.pretrain_ablation cpu_vitt14 --steps 600 --work runs/pretrain_ablation \\
         --out benchmarks/results/pretrain_ablation data.held_out=0.3
 
 Each row is a pretraining of the recipe, shortened to --steps with its warm-ups in proportion, in a folder of --work;
