@@ -85,7 +85,25 @@ def apply_rope(x: Tensor, rope: Rope) -> Tensor:
     return torch.cat([prefix, turned.to(x.dtype)], dim=-2)
 
 
-class Mlp(nn.Module):
+class FeedForward(nn.Module):
+    """What a token goes through by itself: to the hidden units, and by a linear layer back."""
+
+    @property
+    def outer(self) -> nn.Linear:
+        """The layer back."""
+        raise NotImplementedError
+
+    def inner(self, x: Tensor) -> Tensor:
+        """Hidden units: (..., C) -> (..., H)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        out: Tensor = self.outer(self.inner(x))
+        return out
+
+
+class Mlp(FeedForward):
     """Two layers with GELU between."""
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -93,13 +111,17 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return out
+    @property
+    def outer(self) -> nn.Linear:
+        """See `FeedForward`."""
+        return self.fc2
+
+    def inner(self, x: Tensor) -> Tensor:
+        """See `FeedForward`."""
+        return F.gelu(self.fc1(x))
 
 
-class SwiGluFused(nn.Module):
+class SwiGluFused(FeedForward):
     """Gated feed-forward as DINOv2 ViT-g stores it: gate and value in one matrix `w12`."""
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -107,14 +129,19 @@ class SwiGluFused(nn.Module):
         self.w12 = nn.Linear(dim, 2 * hidden)
         self.w3 = nn.Linear(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
+    @property
+    def outer(self) -> nn.Linear:
+        """See `FeedForward`."""
+        return self.w3
+
+    def inner(self, x: Tensor) -> Tensor:
+        """See `FeedForward`."""
         gate, value = self.w12(x).chunk(2, dim=-1)
-        out: Tensor = self.w3(F.silu(gate) * value)
+        out: Tensor = F.silu(gate) * value
         return out
 
 
-class SwiGlu(nn.Module):
+class SwiGlu(FeedForward):
     """Gated feed-forward as DINOv3 S+ and H+ store it: gate `w1`, value `w2`."""
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -123,13 +150,18 @@ class SwiGlu(nn.Module):
         self.w2 = nn.Linear(dim, hidden)
         self.w3 = nn.Linear(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
-        out: Tensor = self.w3(F.silu(self.w1(x)) * self.w2(x))
+    @property
+    def outer(self) -> nn.Linear:
+        """See `FeedForward`."""
+        return self.w3
+
+    def inner(self, x: Tensor) -> Tensor:
+        """See `FeedForward`."""
+        out: Tensor = F.silu(self.w1(x)) * self.w2(x)
         return out
 
 
-def make_ffn(kind: Ffn, dim: int, ratio: float) -> nn.Module:
+def make_ffn(kind: Ffn, dim: int, ratio: float) -> FeedForward:
     """The feed-forward part; gated ones have 2/3 of the width, rounded up to a multiple of 8, as official files."""
     hidden = int(dim * ratio)
     if kind == "mlp":

@@ -1,25 +1,25 @@
 """Crops of several sizes through one transformer at once: all their tokens in one row, attention within each crop.
 
 What works on single tokens (norms, projections, feed-forward) sees one matrix; only attention is done size by size, on
-torch's scaled_dot_product_attention. Stochastic depth (Huang et al., ECCV 2016) drops whole crops from a block's
-residual, and does not compute what it drops.
+torch's scaled_dot_product_attention or, where that is slow, by products of matrices. Stochastic depth (Huang et al.,
+ECCV 2016) drops whole crops from a block's residual, and does not compute what it drops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from slamfeat.backbones.base import Backbone
-from slamfeat.backbones.layers import Attention, Block, Rope
+from slamfeat.backbones.layers import Attention, Block, LayerScale, Rope, apply_rope
 
-Branch = Callable[[Tensor, "Layout"], Tensor]
+Branch = Callable[[Tensor, "Layout", float], Tensor]
+"""Residual of a row of tokens, times a number."""
 _FEW_TOKENS = 300
 """Up to which the products, which are kept for the gradient, take less memory than all else does."""
 
@@ -42,39 +42,54 @@ class Layout:
         return [part.view(*shape, -1) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def attend(self, attention: Attention, tokens: Tensor) -> Tensor:
-        """(T, C) to (T, C), each crop by itself."""
+        """(T, C) to (T, C), each crop by itself, before the last projection."""
         qkv = self.split(attention.qkv(tokens))
-        with plain_products(qkv):
-            attended = [attention.attend(part, rope).flatten(0, 1) for part, rope in zip(qkv, self.ropes, strict=True)]
-        out: Tensor = attention.proj(torch.cat(attended))
-        return out
+        parts = zip(qkv, self.ropes, strict=True)
+        return torch.cat([attend(attention, part, rope).flatten(0, 1) for part, rope in parts])
 
-    def draw(self, share: float, device: torch.device) -> tuple[Layout, Tensor, Tensor]:
+    def draw(self, share: float, device: torch.device) -> tuple[Layout, Tensor, list[float]]:
         """Drop about this share of the crops, of each size but for one; draws from torch's generator.
 
         Returns:
-            The layout of what is kept; (T',) where its tokens are in the whole row; (T', 1) by what their residual is
-            to be multiplied to have the size that it would have had on average.
+            The layout of what is kept; (T',) where its tokens are in the whole row; by what the residual of each size
+            is to be multiplied to have the size that it would have had on average.
         """
-        shapes, places, scales, first = [], [], [], 0
+        shapes, places, factors, first = [], [], [], 0
         for batch, count in self.shapes:
             kept = max(1, round(batch * (1 - share)))
             crops = torch.randperm(batch)[:kept].sort().values.to(device)
             places.append((first + crops[:, None] * count + torch.arange(count, device=device)).flatten())
-            scales.append(torch.full((kept * count, 1), batch / kept, device=device))
+            factors.append(batch / kept)
             shapes.append((kept, count))
             first += batch * count
-        return Layout(tuple(shapes), self.ropes), torch.cat(places), torch.cat(scales)
+        return Layout(tuple(shapes), self.ropes), torch.cat(places), factors
 
 
-def plain_products(parts: Sequence[Tensor]) -> AbstractContextManager[None]:
-    """Attention by products of matrices, for (B, N, C) whose gradient torch's own kernel is slow at.
+def attend(attention: Attention, qkv: Tensor, rope: Rope | None) -> Tensor:
+    """`Attention.attend`, on torch's kernel or by products, whichever is quicker."""
+    if products_are_quicker(qkv):
+        return attend_by_products(qkv, attention.num_heads, rope)
+    return attention.attend(qkv, rope)
 
-    That is bfloat16 on a processor: for few tokens a crop the kernel is the slower way back (torch 2.13).
+
+def products_are_quicker(qkv: Tensor) -> bool:
+    """Whether torch's kernel is slow at attention within (B, N, 3C): in bfloat16 on a processor, for few tokens a crop.
+
+    Most of all on the way back (torch 2.13).
     """
-    tokens = max(part.shape[1] for part in parts)
-    slow = parts[0].device.type == "cpu" and parts[0].dtype == torch.bfloat16 and torch.is_grad_enabled()
-    return sdpa_kernel(SDPBackend.MATH) if slow and tokens <= _FEW_TOKENS else nullcontext()
+    return qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16 and qkv.shape[1] <= _FEW_TOKENS
+
+
+def attend_by_products(qkv: Tensor, heads: int, rope: Rope | None = None) -> Tensor:
+    """The same as `Attention.attend`, keeping all products for the gradient; scores are as wide as `qkv`."""
+    batch, count, width = qkv.shape
+    parts = qkv.view(batch, count, 3, heads, width // 3 // heads).permute(2, 0, 3, 1, 4).contiguous()
+    q, k, v = parts.unbind(0)
+    if rope is not None:
+        q, k = apply_rope(q, rope), apply_rope(k, rope)
+    with torch.autocast(qkv.device.type, enabled=False):  # the softmax in single precision would take twice as long
+        attended: Tensor = ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(-1) @ v
+    return attended.transpose(1, 2).reshape(batch, count, width // 3)
 
 
 class PackedBlock(Block):
@@ -96,15 +111,29 @@ class PackedBlock(Block):
         """(T, C) with a `Layout`, else as any block."""
         if not isinstance(rope, Layout):
             return super().forward(tokens, rope)
-        tokens = self._add(tokens, rope, lambda x, layout: self.ls1(layout.attend(self.attn, self.norm1(x))))
-        return self._add(tokens, rope, lambda x, _: self.ls2(self.mlp(self.norm2(x))))
+        return self._add(self._add(tokens, rope, self._attended), rope, self._fed_forward)
+
+    def _attended(self, tokens: Tensor, layout: Layout, factor: float) -> Tensor:
+        return scaled(self.attn.proj, self.ls1, layout.attend(self.attn, self.norm1(tokens)), factor)
+
+    def _fed_forward(self, tokens: Tensor, _: Layout, factor: float) -> Tensor:
+        return scaled(self.mlp.outer, self.ls2, self.mlp.inner(self.norm2(tokens)), factor)
 
     def _add(self, tokens: Tensor, layout: Layout, branch: Branch) -> Tensor:
         if not self.training or self.drop_path == 0:
-            return tokens + branch(tokens, layout)
-        kept, places, scales = layout.draw(self.drop_path, tokens.device)
-        residual = branch(tokens[places], kept) * scales.to(tokens.dtype)
-        return tokens.index_add(0, places, residual.to(tokens.dtype))
+            return tokens + branch(tokens, layout, 1.0)
+        kept, places, factors = layout.draw(self.drop_path, tokens.device)
+        residual = branch(tokens.index_select(0, places), kept, factors[0]).to(tokens.dtype)
+        if min(factors) != max(factors):
+            parts = zip(kept.split(residual), factors, strict=True)
+            residual = torch.cat([(part * (factor / factors[0])).flatten(0, 1) for part, factor in parts])
+        return tokens.index_add(0, places, residual)
+
+
+def scaled(layer: nn.Linear, scale: LayerScale, x: Tensor, factor: float = 1.0) -> Tensor:
+    """`scale(layer(x)) * factor`; scales the layer's weights instead, which are fewer numbers than tokens."""
+    gamma = scale.gamma * factor
+    return F.linear(x, layer.weight * gamma[:, None], layer.bias * gamma)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 from torch import Tensor
 
 from slamfeat.backbones.base import Backbone
+from slamfeat.backbones.layers import Attention
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.registry import Architecture
 from slamfeat.errors import ConfigError
-from slamfeat.pretrain.packed import packable, plain_products, run_packed
+from slamfeat.pretrain.packed import Layout, attend_by_products, packable, products_are_quicker, run_packed
 
 ARCHITECTURES = {
     "dinov2": Architecture(64, 3, 2, 14, 0, "offset", grid=16, layer_scale=0.5),
@@ -96,20 +95,49 @@ def test_gradients_in_bfloat16_are_those_of_single_precision(recompute: bool) ->
         assert torch.nn.functional.cosine_similarity(said[0], one, dim=0) > 0.9995
 
 
-def test_products_are_kept_for_the_gradient_of_few_tokens_alone() -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_are_torchs_attention(turned: bool) -> None:
+    """In double precision, values and gradients; and single precision's but for bfloat16's digits."""
+    attention = Attention(64, 2).double()
+    rope = (torch.randn(12, 32).double(), torch.randn(12, 32).double()) if turned else None
+    rows = torch.randn(3, 13, 192, dtype=torch.float64)
+    said, gradients = [], []
+    for way in (attention.attend, lambda qkv, rope: attend_by_products(qkv, 2, rope)):
+        qkv = rows.clone().requires_grad_()
+        said.append(way(qkv, rope))
+        said[-1].square().sum().backward()
+        gradients.append(qkv.grad)
+    torch.testing.assert_close(said[1], said[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    coarse = attend_by_products(rows.bfloat16(), 2, rope).double()
+    assert (coarse - said[0]).norm() < 0.01 * said[0].norm()
+
+
+def test_products_are_for_few_tokens_in_bfloat16_alone() -> None:
     def way(dtype: torch.dtype, tokens: int) -> bool:
-        return not isinstance(plain_products([torch.zeros(1, tokens, 8, dtype=dtype)]), nullcontext)
+        return products_are_quicker(torch.zeros(1, tokens, 8, dtype=dtype))
 
     assert way(torch.bfloat16, 65) and not way(torch.bfloat16, 1370) and not way(torch.float32, 65)
+
+
+def test_sizes_that_are_dropped_in_other_shares_are_made_up_for_alike() -> None:
+    """One crop of a size is never dropped and four of five of the other are left: 1 and 5/4 times their residual."""
+    block = trainable("dinov2", drop_path=0.2).blocks[0].train()
+    row, layout = torch.randn(5 * 2 + 3, 64), Layout(((5, 2), (1, 3)), (None, None))
     with torch.no_grad():
-        assert not way(torch.bfloat16, 65)
+        block.ls2.gamma.zero_()
+        whole = block.eval()(row, layout) - row
+        residual = block.train()(row, layout) - row
+    large = residual[:10].view(5, 2, 64)
+    kept = large.abs().amax((1, 2)) > 0
+    assert int(kept.sum()) == 4
+    torch.testing.assert_close(large[kept], 1.25 * whole[:10].view(5, 2, 64)[kept])
+    torch.testing.assert_close(residual[10:], whole[10:])
 
 
 def test_stochastic_depth_is_right_on_average_and_off_for_judging() -> None:
     """One block: what is dropped is made up for, so that the mean over draws is the block without dropping."""
     block = trainable("dinov2", drop_path=0.5).blocks[0]
-    from slamfeat.pretrain.packed import Layout
-
     row, layout = torch.randn(8 * 5, 64), Layout(((8, 5),), (None,))
     with torch.no_grad():
         block.eval()
@@ -120,7 +148,7 @@ def test_stochastic_depth_is_right_on_average_and_off_for_judging() -> None:
         kept = (once - row).view(8, 5, 64).abs().amax((1, 2)) > 0
         # A crop stays as it is where both residuals leave it out.
         assert 4 <= int(kept.sum()) < 8
-        first = block.ls1(layout.attend(block.attn, block.norm1(row)))
+        first = block.ls1(block.attn.proj(layout.attend(block.attn, block.norm1(row))))
         block.ls2.gamma.zero_()
         mean = torch.stack([block(row, layout) for _ in range(600)]).mean(0)
     torch.testing.assert_close(mean - row, first, atol=0.15 * float(first.abs().max()), rtol=0)
