@@ -48,7 +48,14 @@ def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
     if decoded is None:
         raise ImageError(f"{name}: cannot be decoded as an image; replace the file or convert it to PNG or JPEG")
     _check_side(decoded.shape[1], decoded.shape[0], name)
-    return np.ascontiguousarray(decoded[..., ::-1])
+    return rgb_of_bgr(decoded)
+
+
+def rgb_of_bgr(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    """OpenCV's (H, W, 3) uint8 with channels the other way round; far quicker than a copy of a reversed view."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from slamfeat.data.records import Record, check_size
 from slamfeat.data.sequence import Sequence
 from slamfeat.errors import ImageError, InputError
 from slamfeat.geometry.se3 import Array
-from slamfeat.image import MIN_SIDE
+from slamfeat.image import MIN_SIDE, rgb_of_bgr
 from slamfeat.types import Frame
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Video(Sequence):
         ok, picture = capture.retrieve()
         if not ok or picture is None:
             raise ImageError(f"{self.path}: frame {index} cannot be decoded; convert the video again")
-        image = np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
+        image = rgb_of_bgr(picture)
         if self._calibration:
             check_size(image, self._calibration.camera, self.path)
         return Frame(index, timestamp, image, path=None if self.live else self.path)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slamfeat.errors import ImageError, InputError
-from slamfeat.image import check_image, read_image
+from slamfeat.image import check_image, read_image, rgb_of_bgr
 from slamfeat.image_files import SUFFIXES as IMAGES
 from slamfeat.image_files import image_files
 from slamfeat.pretrain.shards import SHARD, Shards, in_shard
@@ -82,7 +82,7 @@ class VideoFrames:
         read, frame = capture.read()
         if not read:
             raise ImageError(f"{self.names[number]}: frame cannot be decoded; convert the video again")
-        return check_image(np.ascontiguousarray(frame[..., ::-1]))
+        return check_image(rgb_of_bgr(frame))
 
 
 class _Captures(local):

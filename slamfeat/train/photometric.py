@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from slamfeat.errors import ConfigError
-from slamfeat.image import resize
+from slamfeat.image import resize, rgb_of_bgr
 from slamfeat.train.blur import blur, disk_kernel, line_kernel
 from slamfeat.train.light_fields import shadows, smooth_field, spots, vignetting
 from slamfeat.train.pairs import Pixels
@@ -221,5 +221,5 @@ def _store(image: Pixels, draw: _Draw) -> Pixels:
     # OpenCV's codec: kornia's takes seven times as long (12 ms against 1.9 at 640x480, one core).
     quality = max(round(100 - draw["jpeg"]), 5)
     _, stored = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), dtype=np.uint8)
-    return np.ascontiguousarray(decoded[..., ::-1])
+    decoded = np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR))
+    return rgb_of_bgr(decoded)

@@ -8,6 +8,7 @@ import numpy as np
 
 from slamfeat.bench.degrade.base import Degradation, Image, Shot
 from slamfeat.bench.degrade.light import Light, to_linear, to_srgb
+from slamfeat.image import rgb_of_bgr
 
 _FINE = 8
 """Sub-pixels a side in which the rim of the disk is counted."""
@@ -36,11 +37,11 @@ def jpeg(shot: Shot) -> Image:
     import cv2
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, round(shot.amount)]
-    done, data = cv2.imencode(".jpg", np.ascontiguousarray(shot.image[..., ::-1]), quality)
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(shot.image, cv2.COLOR_RGB2BGR), quality)
     assert done, "OpenCV encodes any 8-bit picture"
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None, "OpenCV decodes its own JPEG"
-    return np.ascontiguousarray(decoded[..., ::-1], dtype=np.uint8)
+    return rgb_of_bgr(decoded)
 
 
 DEFOCUS = Degradation(
