@@ -20,8 +20,8 @@ from slamfeat.backbones.layers import Attention, Block, LayerScale, Rope, apply_
 
 Branch = Callable[[Tensor, "Layout", float], Tensor]
 """Residual of a row of tokens, times a number."""
-_FEW_TOKENS = 300
-"""Up to which the products, which are kept for the gradient, take less memory than all else does."""
+_FEW_TOKENS = 500
+"""Up to which the products, which are kept for the gradient, take no more memory than all else does."""
 
 
 @dataclass(frozen=True)
