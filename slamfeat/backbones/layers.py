@@ -5,6 +5,7 @@ Tokens are (B, N, C) throughout: class token first, registers next, patches last
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -85,17 +86,17 @@ def apply_rope(x: Tensor, rope: Rope) -> Tensor:
     return torch.cat([prefix, turned.to(x.dtype)], dim=-2)
 
 
-class FeedForward(nn.Module):
+class FeedForward(nn.Module, ABC):
     """What a token goes through by itself: to the hidden units, and by a linear layer back."""
 
     @property
+    @abstractmethod
     def outer(self) -> nn.Linear:
         """The layer back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inner(self, x: Tensor) -> Tensor:
         """Hidden units: (..., C) -> (..., H)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""

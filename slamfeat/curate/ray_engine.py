@@ -93,7 +93,7 @@ class RayEngine:
         )  # fmt: skip
         try:
             for row in done.iter_rows():
-                # Bytes that `_Worker` below made in this very run, and no file: nobody else can have written them.
+                # Bytes that `_Worker` below made in this very run, and no file; Ray itself moves all objects so.
                 result = pickle.loads(row["result"])
                 if isinstance(result, Exception):
                     raise result
