@@ -21,8 +21,11 @@ NOTES = (
     "class their 20 nearest neighbours among the others say, and a linear layer that learnt on the others. k-NN among "
     "all: every image with a class, asked of all others, whether or not a backbone learnt from it (no class was told). "
     "Rank: directions that class tokens use; cosine: mean between different images; entropy: of class tokens, by the "
-    "distances of nearest ones, up to a constant. AUC: of relative poses, by tokens alone, of the block that "
-    "frontends look at: half-way, or the last one of a backbone that imitates another."
+    "distances of nearest ones, up to a constant."
+)
+NOTES_ON_POSES = (
+    " AUC: of relative poses, by tokens alone, of the block that frontends look at: half-way, or the last one of a "
+    "backbone that imitates another."
 )
 
 
@@ -38,7 +41,8 @@ def markdown(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], title:
     cells = [[_cell(key, row.get(key)) for key in used] for row in rows]
     right = [key != "backbone" for key in used]
     table = markdown_grid([COLUMNS[key] for key in used], cells, right=right)
-    return f"# {title}\n\n{header_line(dict(facts))}\n\n{table}\n{NOTES}{uncertainty(rows)}\n"
+    notes = NOTES + (NOTES_ON_POSES if "auc_20" in used else "")
+    return f"# {title}\n\n{header_line(dict(facts))}\n\n{table}\n{notes}{uncertainty(rows)}\n"
 
 
 def uncertainty(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -33,18 +33,15 @@ Recipe = Annotated[
     Path | None,
     typer.Option("--recipe", metavar="FILE", help="YAML with differences from the defaults.", show_default=False),
 ]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Settings, such as frontend.num_keypoints=512.", show_default=False),
-]
-RecipeOverrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE",
-        help="Settings of the recipe, such as loop.steps=500; of heads, STAGE.loop.steps=500.",
-        show_default=False,
-    ),
-]
+
+
+def settings_argument(example: str) -> Any:
+    """The KEY=VALUE words of a verb, with one of its own settings for an example."""
+    return typer.Argument(metavar="KEY=VALUE", help=f"Settings, such as {example}.", show_default=False)
+
+
+Overrides = Annotated[list[str] | None, settings_argument("frontend.num_keypoints=512")]
+RecipeOverrides = Annotated[list[str] | None, settings_argument("loop.steps=500")]
 
 
 class Verb(TyperCommand):
@@ -97,6 +94,22 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[str]
     with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task(description, total=total, note="")
         yield lambda note: progress.update(task, advance=1, note=note)
+
+
+def end_unfinished(command: str, *, first: bool, asked: bool) -> None:
+    """Say how to go on with a training whose session is over; it ends with 130 where Ctrl-C was pressed.
+
+    A session whose `max_minutes` are over ended as it should: torchrun would start it again for any other code than 0.
+
+    Args:
+        command: to go on.
+        first: whether this is the first process, which has the word.
+        asked: whether it was interrupted.
+    """
+    if first:
+        say(f"{'interrupted' if asked else 'its minutes are over'}; the same command goes on: {command}", "yellow")
+    if asked:
+        raise typer.Exit(130)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slamfeat.cli.common import Json, Overrides, Recipe, Weights, finishing_first, say
+from slamfeat.cli.common import Json, Recipe, finishing_first, say, settings_argument
 from slamfeat.cli.tables import show
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class EngineName(StrEnum):
 
 def curate_command(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of images, searched in depth.")],
-    overrides: Overrides = None,
+    overrides: Annotated[list[str] | None, settings_argument("sample.share=0.3")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run, to begin or to go on with.")] = Path(
         "runs/curated"
     ),
@@ -60,7 +60,11 @@ def curate_command(
                      show_default=False),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew instead of going on.")] = False,
-    weights: Weights = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", "-w", metavar="NAME|FILE", show_default=False,
+                     help="A backbone; left out, dinov2-vits14-int8, which the thresholds were chosen with."),
+    ] = None,
     recipe: Recipe = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from slamfeat.cli.common import Json, RecipeOverrides, finishing_first, say, tell
+from slamfeat.cli.common import Json, RecipeOverrides, end_unfinished, finishing_first, say, tell
 
 EXAMPLES = (
     "Examples:\n\nslamfeat distill cpu_tiny --out runs/tiny-student\n\n"
-    "slamfeat distill cpu_student --out runs/student data.images=[photos,videos/walk.mp4] loop.workers=2\n\n"
+    "slamfeat distill cpu_student --out runs/student 'data.images=\\[photos,videos/walk.mp4]' loop.workers=2\n\n"
     "slamfeat match a.png b.png --weights runs/tiny-student/tiny14.safetensors"
 )
 
@@ -51,6 +51,4 @@ def distill_command(
         end = result.training
         tell(json.dumps({"backbones": made, "step": end.step, "score": end.best_score, "skipped": result.skipped}))
     if not result.backbones:
-        if first:
-            say(f"interrupted; the same command goes on: {command}", "yellow")
-        raise typer.Exit(130)
+        end_unfinished(command, first=first, asked=result.training.reason == "stop")

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from slamfeat.cli.common import Json, RecipeOverrides, finishing_first, say, tell
+from slamfeat.cli.common import Json, RecipeOverrides, end_unfinished, finishing_first, say, tell
 
 EXAMPLES = (
     "Examples:\n\nslamfeat pretrain cpu_tiny --out runs/tiny-backbone\n\n"
-    "slamfeat pretrain vits14 --out runs/vits14 data.images=[photos,shards/000.tar] loop.workers=8\n\n"
-    "torchrun --nproc-per-node 8 -m slamfeat.cli.main pretrain vitl14_short --out runs/vitl14 data.images=[photos]\n\n"
+    "slamfeat pretrain vits14 --out runs/vits14 'data.images=\\[photos,shards/000.tar]' loop.workers=8\n\n"
+    "torchrun --nproc-per-node 8 -m slamfeat.cli.main pretrain vitl14_short 'data.images=\\[photos]'\n\n"
     "slamfeat match a.png b.png --weights runs/tiny-backbone/backbone.safetensors"
 )
 
@@ -52,6 +52,4 @@ def pretrain_command(
         end = result.training
         tell(json.dumps({"backbone": made, "step": end.step, "score": end.best_score, "skipped": result.skipped}))
     if result.backbone is None:
-        if first:
-            say(f"interrupted; the same command goes on: {command}", "yellow")
-        raise typer.Exit(130)
+        end_unfinished(command, first=first, asked=result.training.reason == "stop")

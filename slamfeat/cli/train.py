@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from slamfeat.cli.common import Json, RecipeOverrides, finishing_first, say, tell
+from slamfeat.cli.common import Json, end_unfinished, finishing_first, say, settings_argument, tell
 
 EXAMPLES = (
     "Examples:\n\nslamfeat train cpu_tiny --out runs/tiny\n\n"
-    "slamfeat train cpu_full --out runs/full data.photos=\\[photos] workers=8\n\n"
+    "slamfeat train cpu_full --out runs/full 'data.photos=\\[photos]' workers=8\n\n"
     "torchrun --nproc-per-node 8 -m slamfeat.cli.main train gpu_tartanair --out runs/gpu\n\n"
     "slamfeat match a.png b.png frontend.heads=runs/tiny/heads.safetensors frontend.matcher.method=attention"
 )
@@ -21,7 +21,7 @@ def train_command(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A name of configs/train, or a YAML file.", show_default=False)
     ],
-    overrides: RecipeOverrides = None,
+    overrides: Annotated[list[str] | None, settings_argument("joint.loop.steps=500")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/train/RECIPE")
     ] = None,
@@ -54,5 +54,4 @@ def train_command(
     if as_json:
         tell(json.dumps({"heads": None if result.heads is None else str(result.heads), "stages": stages}))
     if result.heads is None:
-        say(f"interrupted; the same command goes on: {command}", "yellow")
-        raise typer.Exit(130)
+        end_unfinished(command, first=True, asked=all(stage.reason != "minutes" for stage in result.stages.values()))

@@ -137,7 +137,7 @@ def _describe_shipped(name: str) -> dict[str, Any]:
     import torch
 
     from slamfeat.backbones.checkpoints import read_metadata
-    from slamfeat.frontend.pretrained import SHIPPED, load_pretrained
+    from slamfeat.frontend.pretrained import NOTES, SHIPPED, load_pretrained
 
     backbone, _ = load_pretrained(name, torch.device("cpu"))
     metadata = read_metadata(SHIPPED[name])
@@ -151,7 +151,8 @@ def _describe_shipped(name: str) -> dict[str, Any]:
         "licence": "Apache-2.0",
         "stored": True,
         "path": str(SHIPPED[name]),
-        **{key: metadata.get(key, "") for key in ("source", "sha256", "note")},
+        **{key: metadata.get(key, "") for key in ("source", "sha256")},
+        "note": metadata.get("note") or NOTES.get(name, ""),
     }
 
 

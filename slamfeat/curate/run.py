@@ -17,7 +17,7 @@ from slamfeat.curate.folder import CurateFolder, stage_settings
 from slamfeat.curate.listing import compute_digest, walk_images
 from slamfeat.curate.search import block_rows
 from slamfeat.curate.stages import CurateRun, curate_stores
-from slamfeat.curate.store import EmbeddingStore
+from slamfeat.curate.store import UNREADABLE, EmbeddingStore
 from slamfeat.curate.store_writer import StoreWriter, check_begun
 from slamfeat.curate.watch import WatchedEngine
 from slamfeat.errors import ImageError, InputError
@@ -109,7 +109,7 @@ def embed_folder(run: CurateRun, images: Path, folder: Path) -> EmbeddingStore:
     for failure in failures:
         run.say(f"warning: skipped {failure}")
     if store.unreadable > _SHOWN:
-        run.say(f"warning: skipped {store.unreadable - _SHOWN} more; the manifest lists them")
+        run.say(f"warning: skipped {store.unreadable - _SHOWN} more; {folder / UNREADABLE} lists them")
     return store
 
 

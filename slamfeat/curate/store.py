@@ -30,6 +30,7 @@ from slamfeat.files import write_text
 
 INDEX = "store.json"
 """Written last."""
+UNREADABLE = "unreadable.jsonl"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class EmbeddingStore:
 
     def failures(self) -> Iterator[tuple[int, str]]:
         """Position and reason of every name that could not be used."""
-        with (self.folder / "unreadable.jsonl").open(encoding="utf-8") as lines:
+        with (self.folder / UNREADABLE).open(encoding="utf-8") as lines:
             for line in lines:
                 position, reason = json.loads(line)
                 yield position, reason

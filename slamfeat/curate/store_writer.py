@@ -11,7 +11,7 @@ import numpy as np
 
 from slamfeat.curate.listing import Listing, compute_digest, write_listing
 from slamfeat.curate.rows import load_array, save_array
-from slamfeat.curate.store import INDEX, EmbeddingStore, Shard, is_written, shard_path, write_shard
+from slamfeat.curate.store import INDEX, UNREADABLE, EmbeddingStore, Shard, is_written, shard_path, write_shard
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.files import atomic_path, write_text
 
@@ -59,7 +59,7 @@ class StoreWriter:
             OutputError: the disk is full.
         """
         counts, dims, thumbs = [], set(), []
-        with atomic_path(self.folder / "unreadable.jsonl") as path, path.open("w", encoding="utf-8") as lines:
+        with atomic_path(self.folder / UNREADABLE) as path, path.open("w", encoding="utf-8") as lines:
             for number in range(self.shards):
                 said = _shard_report(self.folder, number)
                 counts.append(int(said["rows"]))

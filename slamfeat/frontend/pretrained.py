@@ -25,6 +25,9 @@ SHIPPED = {
 "slamfeat-vits14-2", the default, are two blocks that say what the sixth of DINOv2's ViT-S/14 would
 (docs/pretraining.md); "dinov2-vits14-int8" is that ViT-S/14 without its last three blocks. See NOTICE.
 """
+_STUDENT = "learnt from images for non-commercial research among others, none of which are in it; see NOTICE"
+NOTES = {"default": _STUDENT, "slamfeat-vits14-2": _STUDENT}
+"""What to know of weights in the package, by name, where their file does not say it."""
 
 
 def load_pretrained(name_or_path: str | Path, device: torch.device) -> tuple[Backbone, str]:

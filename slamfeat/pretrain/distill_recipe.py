@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from torch import nn
+
 from slamfeat.errors import ConfigError
-from slamfeat.pretrain.crops import CropConfig
+from slamfeat.pretrain.crops import GLOBAL, CropConfig
 from slamfeat.pretrain.head import HeadConfig
 from slamfeat.pretrain.losses import check_groups
 from slamfeat.pretrain.probes import ProbeConfig
@@ -116,6 +118,13 @@ class DistillRecipe:
         names = [student.name for student in self.students]
         if len(set(names)) < len(names):
             raise ConfigError(f"students: each needs a name of its own, not {', '.join(names)}")
+        if taken := [name for name in names if hasattr(nn.ModuleDict(), name)]:
+            raise ConfigError(f"students: {', '.join(taken)} is a name that torch needs itself; choose another")
+        if self.prototypes.dino and GLOBAL * self.prototypes.images < self.prototypes.count:
+            raise ConfigError(
+                f"prototypes: count={self.prototypes.count} class tokens' centres need as many of them; raise images to"
+                f" {-(-self.prototypes.count // GLOBAL)} (both crops of each count), or lower count"
+            )
         if not (self.dense.weight or self.prototypes.dino or self.prototypes.ibot):
             raise ConfigError("nothing to learn: raise dense.weight, prototypes.dino or prototypes.ibot above 0")
         patches = {s.name: s.architecture(self.crops.global_size).patch_size for s in self.students}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
@@ -25,7 +26,7 @@ class ModelConfig:
     """The backbone that is made.
 
     Attributes:
-        name: shown, and written into its file; not that of a published backbone.
+        name: shown, and written into its file; letters, digits, "-" and "_", and not that of a published backbone.
         like: a published backbone whose architecture it has; empty for the fields from `embed_dim` to `ffn_ratio`,
             which must not be given beside it.
         embed_dim, depth, num_heads, patch_size, registers, ffn, ffn_ratio: see `Architecture`.
@@ -55,8 +56,11 @@ class ModelConfig:
     recompute: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name or self.name in BACKBONES:
-            raise ConfigError(f"model: '{self.name}' is no name of your own; choose one that no published backbone has")
+        if not re.fullmatch(r"[\w-]+", self.name, re.ASCII) or self.name in BACKBONES:
+            raise ConfigError(
+                f"model: '{self.name}' is no name of your own; choose one of letters, digits, - and _ that no published"
+                " backbone has"
+            )
         if self.embed_dim % max(self.num_heads, 1) or min(self.embed_dim, self.depth, self.num_heads) < 1:
             raise ConfigError(f"model: embed_dim={self.embed_dim} is no multiple of num_heads={self.num_heads}")
         if self.position not in ("offset", "antialias", "rope"):

@@ -58,7 +58,8 @@ class Shards:
 
 def in_shard(name: str) -> str:
     """What an image in a shard is called there; any other image's name as it is."""
-    return name.partition(f"{SHARD}:")[2] or name
+    place = name.lower().find(f"{SHARD}:")
+    return name if place < 0 else name[place + len(SHARD) + 1 :]
 
 
 def _index(path: Path) -> tuple[list[str], Places]:

@@ -162,7 +162,7 @@ class Joined:
 
 
 def open_images(places: Sequence[str], frame_step: int = 10) -> Joined:
-    """Images from folders, image and video files, .tar shards, and .txt lists of all of these (a line each).
+    """Images from folders, images, videos, .tar shards, and of .txt lists of all these (a line each).
 
     Args:
         places: of any kind; those in a list are relative to it, and no lists themselves.
@@ -195,13 +195,42 @@ def photo_of(name: str) -> str:
 def _open_any(path: Path, frame_step: int) -> Iterator[ImageSource]:
     """A place's images, or those of a list's places; the images in a list that follow one another together."""
     if not (path.is_file() and path.suffix.lower() == ".txt"):
-        yield _open_one(path, frame_step)
+        yield from _open_place(path, frame_step)
         return
     for are_images, places in groupby(_listed(path), lambda place: place.suffix.lower() in IMAGES):
         if are_images:  # not looked for: there may be millions
             yield Files(list(places))
         else:
-            yield from (_open_one(place, frame_step) for place in places)
+            for place in places:
+                yield from _open_place(place, frame_step)
+
+
+def _open_place(path: Path, frame_step: int) -> Iterator[ImageSource]:
+    """What a folder holds, its image files together; or the one file."""
+    if not path.is_dir():
+        yield _open_one(path, frame_step)
+        return
+    packed = _packed_in(path)
+    if images := _images_in(path, packed):
+        yield Files(images)
+    yield from (_open_one(file, frame_step) for file in packed)
+
+
+def _packed_in(folder: Path) -> list[Path]:
+    """Shards and videos below a folder, sorted; hidden ones are left out."""
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in (SHARD, *VIDEOS))
+    shown = (f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
+    return sorted(file for file in shown if file.is_file())
+
+
+def _images_in(folder: Path, packed: Sequence[Path]) -> list[Path]:
+    """Image files below a folder; none only where there is something else to learn from."""
+    try:
+        return list(image_files(folder).values())
+    except InputError:
+        if packed:
+            return []
+        raise
 
 
 def _open_one(path: Path, frame_step: int) -> ImageSource:

@@ -95,6 +95,17 @@ def test_every_image_is_in_the_manifest_with_its_reason(inputs: CurateInputs, tm
     }  # fmt: skip
 
 
+def test_what_a_set_could_not_give_is_listed(inputs: CurateInputs, tmp_path: Path) -> None:
+    """The manifest is of the pool alone; a set's damaged images are in a file that the warning names."""
+    for number in range(5):
+        (tmp_path / "held" / f"broken{number}.png").write_bytes(b"nothing")
+    said: list[str] = []
+    curate(inputs, tmp_path / "out", settings(**SETTINGS), LocalEngine(2), say=said.append)
+    (more,) = (line for line in said if "skipped 2 more" in line)
+    listed = Path(more.removeprefix("warning: skipped 2 more; ").removesuffix(" lists them"))
+    assert listed.is_relative_to(tmp_path / "out") and len(listed.read_text().splitlines()) == 5
+
+
 class Killed(BaseException):
     """In place of a signal: nothing catches it."""
 

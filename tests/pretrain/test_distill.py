@@ -405,6 +405,10 @@ def test_settings_that_do_not_fit() -> None:
         PrototypeConfig(dino=1.0, count=7, head=HeadConfig(prototypes=8))
     with pytest.raises(ConfigError, match="one patch size, not a 14, b 16"):
         DistillRecipe(students=[ModelConfig(name="a"), ModelConfig(name="b", patch_size=16)])
+    with pytest.raises(ConfigError, match="keys is a name that torch needs"):
+        DistillRecipe(students=[ModelConfig(name="keys"), ModelConfig(name="other")])
+    with pytest.raises(ConfigError, match=r"raise images to 33 .*or lower count"):
+        small_distillation("prototypes.images=32", "prototypes.count=65", "prototypes.head.prototypes=65")
     with pytest.raises(ConfigError, match="'dinov2-vits14' is no name of your own"):
         small_distillation("students=[{name: dinov2-vits14, like: dinov2-vits14}]")
     with pytest.raises(WeightsError, match="init=dinov2-vits14-int8: does not fit tiny14"):

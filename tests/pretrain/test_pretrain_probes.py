@@ -83,6 +83,8 @@ def test_spread_of_known_features() -> None:
     unit = F.normalize(rows.double(), dim=1)
     pairs = [float(unit[i] @ unit[j]) for i in range(50) for j in range(50) if i != j]
     assert mean_cosine(rows) == pytest.approx(np.mean(pairs))
+    twins = torch.cat([rows, rows[:1]])  # which neither decide alone nor make it infinite
+    assert nearest_entropy(rows) - 0.5 < nearest_entropy(twins) < nearest_entropy(rows)
 
 
 def voted(vectors: Tensor, labels: Tensor, one: int, neighbours: int, temperature: float = 0.07) -> int:
@@ -228,6 +230,13 @@ def test_probes_classify_by_neighbours(groups: str, caplog: pytest.LogCaptureFix
     broken = Joined([Colours("red_damaged.png", "green_damaged.png", "green.png")])
     with pytest.raises(ImageError, match="of 3 images with a class 1 can be read"):
         Probes(ProbeConfig(groups=groups), broken, [0, 1]).classed(by_pixels(14), 14)
+
+
+def test_a_linear_layer_needs_images_that_can_be_read(groups: str) -> None:
+    names = [f"{colour}_{i}.png" for colour in ("red", "green") for i in range(3)]
+    images = Joined([Colours(*names, *(f"red_damaged{i}.png" for i in range(30)))])
+    said = Probes(ProbeConfig(images=4, size=56, groups=groups), images, [0, 1, 3, 4]).judge(by_pixels(14), 14)
+    assert said["knn"] == 1.0 and "linear" not in said
 
 
 def test_so_many_are_classified_at_most(groups: str) -> None:

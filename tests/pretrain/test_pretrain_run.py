@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -148,6 +150,53 @@ def test_shared_out_parameters_resume(tmp_path: Path) -> None:
     done = run("pretrain", cut, *given, processes=2)  # only the second process sees that
     assert done.returncode == 0 and "going on from step 4" in done.stderr, done.stderr
     assert same(kept(whole, 8), kept(cut, 8))
+
+
+@pytest.mark.slow
+def test_all_that_a_giant_takes_at_once(tmp_path: Path) -> None:
+    """Shared out, in half precision, computed again for the gradient, with SwiGLU, and gone on with."""
+    given = ("loop.precision=bf16", "model.recompute=true", "model.ffn=swiglu_fused", "model.drop_path=0.3",
+             "loop.save_every=3", "loop.evaluate_every=0", "loop.workers=0", "loop.shard=true")  # fmt: skip
+    done = run("pretrain", tmp_path / "run", *given, "loop.steps=3", "loop.max_minutes=0.0001", processes=2)
+    assert done.returncode == 0 and "its minutes are over" in done.stderr, done.stderr
+    done = run("pretrain", tmp_path / "run", *given, "loop.steps=3", processes=2)
+    assert done.returncode == 0 and "resumed after step 1" in done.stderr, done.stderr
+    assert len(losses(tmp_path / "run")) == 3
+    state = sf.load_backbone(str(tmp_path / "run" / "backbone.safetensors")).state_dict()
+    assert "blocks.0.mlp.w12.weight" in state and all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
+    given = ("loop.steps=40", "loop.save_every=4", "loop.evaluate_every=0", "loop.workers=0")
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    words = [sys.executable, *start, *command("pretrain", tmp_path / "run", *given)]
+    fresh = {**environment(), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    with subprocess.Popen(words, env=fresh, stderr=subprocess.PIPE, text=True) as agent:
+        try:
+            until = time.monotonic() + 200
+            while not (tmp_path / "run/run/checkpoints/step-00000004.json").is_file() and time.monotonic() < until:
+                time.sleep(0.01)
+            children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+            workers = [int(pid) for pid in children if "cpu_tiny" in Path(f"/proc/{pid}/cmdline").read_text()]
+            assert len(workers) == 2
+            os.kill(workers[1], signal.SIGKILL)
+            _, said = agent.communicate(timeout=200)
+        finally:
+            agent.terminate()  # and its workers, where something went wrong
+    assert agent.returncode == 0 and "resumed after step" in said, said
+    assert {row["step"] for row in losses(tmp_path / "run")} == set(range(1, 41))
+    assert sf.load_backbone(str(tmp_path / "run" / "backbone.safetensors")).depth == 4
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "distill"])
+def test_a_session_whose_minutes_are_over_is_no_failure(verb: str, tmp_path: Path) -> None:
+    """Under torchrun another exit code would start it again, as often as it may."""
+    given = ["loop.max_minutes=0.0001", "prototypes.images=32"][: 2 if verb == "distill" else 1]
+    done = CliRunner().invoke(app, command(verb, tmp_path / "run", *given)[2:])
+    assert done.exit_code == 0 and "its minutes are over; the same command goes on: slamfeat" in done.stderr
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+    assert list((tmp_path / "run" / "run" / "checkpoints").glob("step-*.json"))
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "distill"])

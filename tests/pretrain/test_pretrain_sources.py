@@ -54,6 +54,28 @@ def test_every_kind_gives_the_same_images(photos: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(source.read(number), expected[index])
 
 
+def test_a_folder_may_hold_shards_and_videos(photos: Path, tmp_path: Path) -> None:
+    """Its image files first, then the others by name; hidden ones, as a download leaves behind, are passed over."""
+    places = [photos / "packed" / name for name in ("a/000.tar", "a/001.TAR", "b.avi", ".part/000.tar", "readme.txt")]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"")
+    files = sorted(file for file in photos.iterdir() if file.is_file())
+    for place, inside in zip(places, (files[:2], files[2:3]), strict=False):
+        with tarfile.open(place, "w") as archive:
+            for file in inside:
+                archive.add(file, file.name)
+    writer = cv2.VideoWriter(str(places[2]), cv2.VideoWriter_fourcc(*"MJPG"), 30, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    source = open_images([str(photos)])
+    shown = [str(file) for file in files] + [f"{places[0]}:{file.name}" for file in files[:2]]
+    assert list(source.names) == [*shown, f"{places[1]}:{files[2].name}", f"{places[2]}:0"]
+    np.testing.assert_array_equal(source.read(len(files) + 2), read_image(files[2]))
+    assert photo_of(source.names[len(files) + 2]) == photo_of(str(files[2]))
+    assert len(open_images([str(photos / "packed")]).names) == 4
+
+
 def test_a_videos_frames(photos: Path, tmp_path: Path) -> None:
     frames = [read_image(file) for file in sorted(photos.iterdir())]
     write_video(tmp_path / "walk.avi", photos)

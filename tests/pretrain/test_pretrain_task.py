@@ -289,6 +289,7 @@ def test_bf16_learns_too() -> None:
         (["model.num_heads=5"], "no multiple of num_heads"),
         (["model.like=dinov2-vits15"], "did you mean"),
         (["model.name=dinov2-vits14"], "no name of your own"),
+        (["model.name=my.tiny"], "choose one of letters, digits"),
         (["model.like=dinov2-vits14", "model.position=rope"], "says what embed_dim, .*position would"),
     ],
 )

@@ -146,7 +146,7 @@ class Probes:
             return {}
         found = self.classed(describe, patch)
         figures = {"knn": leave_one_out_accuracy(found.vectors, found.labels)}
-        if len(self._classed) >= LEAST_FOR_LINEAR and len({group for _, group in self._classed}) <= MOST_CLASSES:
+        if len(found.labels) >= LEAST_FOR_LINEAR and len(set(found.labels.tolist())) <= MOST_CLASSES:
             figures["linear"] = linear_in_folds(found.vectors, found.labels)
         return figures
 

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+NEAREST = 1e-3
+"""Distance on the sphere that equal images count as."""
+
 
 def effective_rank(features: Tensor) -> float:
     """RankMe (Garrido et al., ICML 2023, eq. 1): the exponential entropy of the singular values of (N, C) features."""
@@ -22,8 +25,11 @@ def mean_cosine(features: Tensor) -> float:
 
 
 def nearest_entropy(features: Tensor) -> float:
-    """Kozachenko-Leonenko's estimate of the entropy on the sphere, up to a constant; -inf for equal images."""
+    """Kozachenko-Leonenko's estimate of the entropy on the sphere, up to a constant.
+
+    A nearest image is at least `NEAREST` away, so that a few that are the same do not decide alone.
+    """
     unit = F.normalize(features.double(), dim=1)
     alike = unit @ unit.T
     alike.fill_diagonal_(-1)
-    return float((2 - 2 * alike.amax(1)).clamp_min(0).sqrt().log().mean())
+    return float((2 - 2 * alike.amax(1)).clamp_min(NEAREST**2).sqrt().log().mean())
