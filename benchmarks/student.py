@@ -5,8 +5,9 @@
 
 One frontend (--preset) with the teacher, with each student, and with the first student's architecture and weights
 nobody trained, which shows what the rest of the frontend does by itself; a line each, so that depth and width can be
-chosen. Poses of pairs and odometry are those of `slamfeat bench` on configs/bench/test_split.yaml, in one run; nothing
-is chosen by them, and --tokens-only leaves them out where something is. Tokens are compared in float32, on photographs
+chosen. Poses of pairs and odometry are those of `slamfeat bench` on configs/bench/test_split.yaml (--recipe for other
+parts of the same sequences), in one run; nothing is chosen by them, and --tokens-only leaves them out where something
+is. Tokens are compared in float32, on photographs
 (--images) that every student's own recipe held out. Times are of the backbone alone, on the engine and in the precision
 that the frontend takes by itself, one thread, all in turn; the teacher is timed up to the block that the frontend looks
 at and, as the whole teacher, with all its blocks (on weights nobody trained).
@@ -182,11 +183,12 @@ def poses(
     found: Mapping[str, Rival], given: argparse.Namespace, say: Any
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Figures of pairs and odometry, a row each, by rival; and what failed."""
-    config = rooted(load_config(BenchConfig, RECIPE), given.data)
+    config = rooted(load_config(BenchConfig, given.recipe or RECIPE), given.data)
     recipes = {label: rival.recipe for label, rival in found.items() if rival.recipe}
     config = replace(config, frontends=list(recipes.values()), vo=replace(config.vo, trials=given.trials))
+    tasks = [task for task in TASKS if getattr(config, task).data]
     results = run_tasks(
-        TASKS, quick(config) if given.quick else config, given.work, workers=given.jobs, command=given.command,
+        tasks, quick(config) if given.quick else config, given.work, workers=given.jobs, command=given.command,
         overwrite=given.overwrite, say=say,
     )  # fmt: skip
     problems = {label: text for result in results.values() for label, text in result["problems"].items()}
@@ -237,6 +239,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--sizes", nargs="+", type=width_height, default=[(308, 238), (616, 182)], help="of the backbone's input, WxH"
     )
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")
+    parser.add_argument("--recipe", type=Path, help="of the benchmark; configs/bench/test_split.yaml unless given")
     parser.add_argument("--work", type=Path, default=Path("runs") / "student", help="recipes and predictions")
     parser.add_argument("--jobs", type=int, default=2, help="processes for poses")
     parser.add_argument(

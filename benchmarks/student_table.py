@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import geometric_mean, median
 from typing import Any
 
 from slamfeat.bench.figures import data_figure, data_sets
@@ -19,6 +20,7 @@ POSES = (
     "root mean square after the alignment of the mode, in brackets the tracked share where it is below 100 %; no ratio "
     "where the shares differ. Median of the trials, with half of their range."
 )
+ATE = "ATE [m]"
 
 
 def rows_of_results(results: Mapping[str, Result], recipes: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -33,7 +35,7 @@ def rows_of_results(results: Mapping[str, Result], recipes: Mapping[str, str]) -
             values = {label: data_figure(matching, data, "pose", recipe, key) for label, recipe in recipes.items()}
             rows.append({"figure": f"{data}: AUC@{key.removeprefix('auc_')} [%]", "better": 1, **values})
     for sequence, mode, scale in distinct(rows_of(vo), "sequence", "mode", "scale"):
-        row: dict[str, Any] = {"figure": f"{sequence}, {mode}, {scale}: ATE [m]", "better": -1}
+        row: dict[str, Any] = {"figure": f"{sequence}, {mode}, {scale}: {ATE}", "better": -1}
         for label, recipe in recipes.items():
             of = next(iter(rows_of(vo, frontend=recipe, sequence=sequence, mode=mode, scale=scale)), {})
             row[label], row[f"{label} tracked"] = number(of.get("ate_rmse_m")), number(of.get("tracked_percent"))
@@ -51,7 +53,7 @@ def markdown(stored: Mapping[str, Any]) -> str:
     """
     failed = "".join(f"\n- failed: {label}: {text}" for label, text in stored["problems"].items())
     parts = [header_line(dict(stored["header"])), _lines(stored), _quick_enough(stored)]
-    parts += [f"{_figures(stored)}\n{POSES}"] if stored["poses"] else []
+    parts += [f"{_figures(stored)}\n{POSES}{_over_all(stored)}"] if stored["poses"] else []
     return "# Students in their teacher's place\n\n" + "\n\n".join([*parts, NOTES]) + f"\n{failed}"
 
 
@@ -90,6 +92,17 @@ def _figures(stored: Mapping[str, Any]) -> str:
         for row in stored["poses"]
     ]
     return markdown_grid(headings, cells, right=[False] + [True] * (len(headings) - 1))
+
+
+def _over_all(stored: Mapping[str, Any]) -> str:
+    """Each student's error held against the teacher's over all runs that both end, since single ones turn on a pair."""
+    said = []
+    for student in stored["students"]:
+        runs = [row for row in stored["poses"] if row["figure"].endswith(ATE) and _ratio(row, student, TEACHER)]
+        if runs:
+            ratios = sorted(row[student] / row[TEACHER] for row in runs)
+            said.append(f"{student} {geometric_mean(ratios):.2f} (median {median(ratios):.2f}, {len(runs)} runs)")
+    return f" Geometric mean of the ratios of ATE: {', '.join(said)}." if said else ""
 
 
 def _cell(row: Mapping[str, Any], label: str) -> str:

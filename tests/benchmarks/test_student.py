@@ -173,6 +173,10 @@ def test_rows_and_ratios() -> None:
     assert "| x, mono, propagated: ATE [m] | 0.500 | 0.600 (90 %) | lost (20 %) |  |" in table
     assert "| x, rgbd, metric: ATE [m] | 0.500 | 0.600 ±0.050 |  | 1.20 |" in table
     assert "failed: a job: out of memory" in table
+    assert f"Geometric mean of the ratios of ATE: {STUDENT} 1.20 (median 1.20, 1 runs)." in table
+    again = {**rows["x, rgbd, metric: ATE [m]"], STUDENT: 0.25}
+    both = markdown({**STORED, "poses": [*rows.values(), again]})
+    assert f"{STUDENT} {(1.2 * 0.5) ** 0.5:.2f} (median 0.85, 2 runs)." in both
 
 
 def test_the_files_are_written(
