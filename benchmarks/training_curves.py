@@ -25,6 +25,10 @@ OUT = Path(__file__).parent / "results" / "training"
 _STAGES = ("joint", "matcher", "refiner", "run")
 """Folders of a run's stages; backbones have one, "run"."""
 _PANELS = 5  # side by side
+_WIDEST = 20
+"""Figures that a table has side by side; more are one below the other."""
+_LEAST = 3
+"""Points that make a curve."""
 
 
 def stage_curve(folder: Path) -> dict[str, Any]:
@@ -96,16 +100,19 @@ def as_markdown(title: str, facts: dict[str, str], stages: dict[str, dict[str, A
         cells = [[_cell(row[key]) for key in keys] for row in curve["steps"]]
         hours, by_median = curve["hours"], curve["hours_by_median"]
         lines += ["", f"## {stage}: {hours:.2f} hours without evaluations, {by_median:.2f} by the median step", ""]
-        lines += [markdown_grid(keys, cells, right=[True] * len(keys)).rstrip()]
+        turned = len(keys) > _WIDEST  # of several students
+        if turned:
+            keys, *cells = ([key, *values] for key, *values in zip(keys, *cells, strict=True))
+        lines += [markdown_grid(keys, cells, right=[not turned] + [True] * (len(keys) - 1)).rstrip()]
     return "\n".join(lines) + "\n"
 
 
 def draw(stages: dict[str, dict[str, Any]], path: Path) -> None:
-    """A panel a figure of every stage, over the steps; nothing where no stage was judged yet."""
+    """A panel a figure of every stage, over the steps; nothing of stages that were judged less than `_LEAST` times."""
     lines = [
         (f"{stage}: {key}", [(row["step"], float("nan") if row[key] is None else row[key]) for row in curve["steps"]])
         for stage, curve in stages.items()
-        for key in (curve["steps"][0] if curve["steps"] else {})
+        for key in (curve["steps"][0] if len(curve["steps"]) >= _LEAST else {})
         if key != "step"
     ]
     if not lines:

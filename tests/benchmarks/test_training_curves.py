@@ -51,6 +51,18 @@ def test_of_a_backbone_too_and_with_a_picture(tmp_path: Path) -> None:
     assert height > 200 and width > 400
 
 
+def test_many_figures_are_one_below_the_other(tmp_path: Path) -> None:
+    folder, figures = tmp_path / "run", {f"s{at}_score": at / 10 for at in range(30)}
+    folder.mkdir()
+    rows = [{"step": step, "evaluation": figures, "seconds": 1.0, "best": True} for step in (5, 10)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "recipe.yaml").write_text("# slamfeat distill many\n")
+    main([str(tmp_path), "--name", "many", "--commit", "abc1234", "--out", str(tmp_path / "out")])
+    text = (tmp_path / "out/many.md").read_text()
+    assert "| step | 5 | 10 |" in text and "| s29_score | 2.9000 | 2.9000 |" in text
+    assert not (tmp_path / "out/many.png").exists()  # two points are no curve
+
+
 def test_a_folder_without_runs_is_told(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="slamfeat train"):
         main([str(tmp_path), "--name", "x", "--commit", "y", "--out", str(tmp_path)])
