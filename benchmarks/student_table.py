@@ -29,7 +29,7 @@ def rows_of_results(results: Mapping[str, Result], recipes: Mapping[str, str]) -
     rows = []
     alls = [rows_of(matching, kind="pose", data="all", frontend=recipe) for recipe in recipes.values()]
     # Where a rival lacks a group, its mean over all would be of other pairs.
-    whole = ("all",) if len({tuple(row.get("pairs") for row in of) for of in alls}) == 1 else ()
+    whole = ("all",) if any(alls) and len({tuple(row.get("pairs") for row in of) for of in alls}) == 1 else ()
     for data in (*whole, *data_sets(matching, "pose")):
         for key in ("auc_5", "auc_20"):
             values = {label: data_figure(matching, data, "pose", recipe, key) for label, recipe in recipes.items()}

@@ -168,6 +168,7 @@ def test_rows_and_ratios() -> None:
     rows = {row["figure"]: row for row in rows_of_results(results, RECIPES)}
     assert rows["kitti: AUC@5 [%]"][STUDENT] == 45.0 and rows["kitti: AUC@5 [%]"][UNTRAINED] is None
     assert not any(name.startswith("all") for name in rows)  # the others lack what the teacher has
+    assert all(" ATE " in row["figure"] for row in rows_of_results({"vo": results["vo"]}, RECIPES))
     table = markdown({**STORED, "poses": list(rows.values()), "problems": {"a job": "out of memory"}})
     assert "| kitti: AUC@20 [%] | 80.0 | 76.0 |  | 0.95 |" in table
     assert "| x, mono, propagated: ATE [m] | 0.500 | 0.600 (90 %) | lost (20 %) |  |" in table
