@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,7 +19,11 @@ SAMPLE = REPO / "datasets" / "sample" / "rgbd_dataset_freiburg1_rpy_60"
 
 
 def pytest_configure() -> None:
-    """One thread each, since several processes on few cores wait for one another; and no test fails by the clock."""
+    """One thread each, since several processes on few cores wait for one another; and no test fails by the clock.
+
+    What a shell starts in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     settings.register_profile("slamfeat", deadline=None)
     settings.load_profile("slamfeat")

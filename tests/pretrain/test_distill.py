@@ -72,7 +72,8 @@ def test_a_sample_holds_copies_of_what_it_keeps() -> None:
 
 def test_processes_share_out_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each looks at its part of the images, in batches of its size and without local crops; together at all."""
-    recipe = small_distillation("prototypes.images=22", "crops.local_count=2")
+    small = ["prototypes.images=22", "prototypes.count=32", "prototypes.head.prototypes=32"]
+    recipe = small_distillation(*small, "crops.local_count=2")
     task = make_task(recipe, *open_data(recipe.data))
     seen: list[int] = []
     cut = task._cut
