@@ -13,7 +13,8 @@ a second. These are the median of stretches of `loop.log_every` steps after the 
 images included and checkpoints excluded, of both sides; so let nothing else run meanwhile. It reads images anew at the
 beginning of each epoch, and waits for them: its rate without these steps is told beside the table. With
 `model.drop_path` up to 0.1 it computes what it drops, which ours leaves out: so its users would have it. The same
-command goes on where it was interrupted; the peer's rate is then of the last session.
+command goes on where it was interrupted; the peer's rate is then of the last session. Where only what is learnt counts,
+the two may go on beside each other: begun before ours has ended, the same command compares them afterwards.
 """
 
 from __future__ import annotations
@@ -136,13 +137,13 @@ def peer_rate(ended: Sequence[tuple[int, float]], recipe: PretrainRecipe, epoch:
 
 
 def our_recipe(run: Path) -> PretrainRecipe:
-    """What a `slamfeat pretrain` was made with.
+    """What a `slamfeat pretrain` is made with, which may still go on.
 
     Raises:
-        InputError: it has not ended.
+        InputError: there is none.
     """
-    if not (run / "backbone.safetensors").is_file():
-        raise InputError(f"{run}: no backbone.safetensors in it; give the --out of a slamfeat pretrain that has ended")
+    if not (run / "recipe.yaml").is_file():
+        raise InputError(f"{run}: no recipe.yaml in it; give the --out of a slamfeat pretrain")
     return load_config(PretrainRecipe, run / "recipe.yaml")
 
 
@@ -196,6 +197,8 @@ def run(given: argparse.Namespace) -> None:
     images, learnt, _ = open_data(recipe.data)
     files = [str(Path(images.names[number]).resolve()) for number in learnt]
     peer = peer_trained(recipe, files, given)
+    if not (given.run / "backbone.safetensors").is_file():
+        raise InputError(f"{given.run}: has not ended; the same command compares both once it has")
     weights = {"LightlyTrain": given.work / f"{NAME}.safetensors", "slamfeat": given.run / "backbone.safetensors"}
     rates = {"LightlyTrain": peer["images_per_s"], "slamfeat": our_rate(given.run, recipe)}
     rows, held_out = judged({name: str(file) for name, file in weights.items()}, recipe.probes, recipe.data)
@@ -213,7 +216,7 @@ def run(given: argparse.Namespace) -> None:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, and as `command` what it was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="--out of the slamfeat pretrain that is compared, which has ended")
+    parser.add_argument("run", type=Path, help="--out of the slamfeat pretrain that is compared")
     parser.add_argument("--precision", choices=list(PRECISIONS), help="LightlyTrain's; the quicker if not given")
     parser.add_argument("--work", type=Path, default=Path("runs") / "lightly", help="folder of LightlyTrain's run")
     parser.add_argument("--out", type=Path, required=True, help="results without suffix")

@@ -167,10 +167,7 @@ def test_ours_stands_beside_it(
     lines.insert(1, {"step": 10, "evaluation": {}})
     (ours / "run" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     command = [str(ours), "--work", str(work), "--out", str(out), "--workers", "1"]
-    with pytest.raises(SystemExit, match="that has ended"):
-        lightly_peer.main(command)
     state, asked = recipe.architecture.build().state_dict(), list[str]()
-    save_backbone(state, recipe.architecture, ours / "backbone.safetensors", name="tiny14")
 
     def trained(
         recipe: PretrainRecipe, files: list[str], run: Path, workers: int, precision: str
@@ -181,6 +178,11 @@ def test_ours_stands_beside_it(
         return [(step, float(step)) for step in range(1, 5)]
 
     monkeypatch.setattr(lightly_peer, "train", trained)
+    with pytest.raises(SystemExit, match="no recipe.yaml in it"):
+        lightly_peer.main([str(tmp_path), *command[1:]])
+    with pytest.raises(SystemExit, match="has not ended; the same command"):
+        lightly_peer.main([*command, "--precision", "bf16"])  # the two may go on beside each other
+    save_backbone(state, recipe.architecture, ours / "backbone.safetensors", name="tiny14")
     lightly_peer.main([*command, "--precision", "bf16"])
     shown, rows = capsys.readouterr().out, json.loads(out.with_suffix(".json").read_text())["rows"]
     assert [row["backbone"] for row in rows] == ["raw pixels", "untrained", "LightlyTrain", "slamfeat"]
