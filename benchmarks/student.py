@@ -39,7 +39,7 @@ from slamfeat.bench.config import BenchConfig, quick, rooted
 from slamfeat.bench.provenance import header
 from slamfeat.bench.run import run_tasks
 from slamfeat.config import load_config
-from slamfeat.errors import ConfigError
+from slamfeat.errors import ConfigError, InputError
 from slamfeat.files import write_text
 from slamfeat.frontend.grid_choice import layers_of
 from slamfeat.frontend.presets import PRESETS
@@ -187,6 +187,8 @@ def poses(
     recipes = {label: rival.recipe for label, rival in found.items() if rival.recipe}
     config = replace(config, frontends=list(recipes.values()), vo=replace(config.vo, trials=given.trials))
     tasks = [task for task in TASKS if getattr(config, task).data]
+    if not tasks:
+        raise InputError(f"{given.recipe}: names neither matching.data nor vo.data; --tokens-only needs neither")
     results = run_tasks(
         tasks, quick(config) if given.quick else config, given.work, workers=given.jobs, command=given.command,
         overwrite=given.overwrite, say=say,

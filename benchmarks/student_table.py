@@ -98,11 +98,17 @@ def _over_all(stored: Mapping[str, Any]) -> str:
     """Each student's error held against the teacher's over all runs that both end, since single ones turn on a pair."""
     said = []
     for student in stored["students"]:
-        runs = [row for row in stored["poses"] if row["figure"].endswith(ATE) and _ratio(row, student, TEACHER)]
+        runs = [row for row in stored["poses"] if row["figure"].endswith(ATE) and _both_end(row, student)]
         if runs:
             ratios = sorted(row[student] / row[TEACHER] for row in runs)
             said.append(f"{student} {geometric_mean(ratios):.2f} (median {median(ratios):.2f}, {len(runs)} runs)")
     return f" Geometric mean of the ratios of ATE: {', '.join(said)}." if said else ""
+
+
+def _both_end(row: Mapping[str, Any], student: str) -> bool:
+    """Whether neither lost its way, and there is an error to compare."""
+    labels = (student, TEACHER)
+    return all(row.get(label) and row.get(f"{label} tracked", 100) >= 100 for label in labels)
 
 
 def _cell(row: Mapping[str, Any], label: str) -> str:

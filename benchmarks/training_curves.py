@@ -116,6 +116,7 @@ def draw(stages: dict[str, dict[str, Any]], path: Path) -> None:
         if key != "step"
     ]
     if not lines:
+        path.unlink(missing_ok=True)  # an earlier picture, that the figures beside it no longer are of
         return
     columns = min(len(lines), _PANELS)
     rows = -(-len(lines) // columns)

@@ -24,7 +24,7 @@ def load_config(schema: Any, recipe: str | Path | None = None, overrides: Sequen
         schema: a dataclass whose fields all have defaults, or an object of one that holds other defaults; nested
             dataclasses are reached with dots.
         recipe: a YAML file that holds only the differences from the defaults.
-        overrides: words such as `frontend.num_keypoints=512`.
+        overrides: words such as `frontend.num_keypoints=512`; nothing after the sign is empty text where text belongs.
 
     Raises:
         ConfigError: missing or malformed file, unknown key (with a suggestion), or a value of the wrong type.
@@ -44,6 +44,8 @@ def load_config(schema: Any, recipe: str | Path | None = None, overrides: Sequen
             source = f"'{word}'"
             if "=" not in word:
                 raise ConfigError(f"{source} is not of the form key=value")
+            if word.endswith("=") and isinstance(OmegaConf.select(config, word[:-1]), str):
+                word += "''"  # empty text, of which the shell took the quotes
             change = OmegaConf.from_dotlist([word])
             _check_keys(schema, OmegaConf.to_container(change), source)
             config = OmegaConf.merge(config, change)

@@ -36,6 +36,15 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
     assert to_dict(config)["vo"]["seed"] == 7
 
 
+def test_nothing_after_the_sign_is_empty_text(tmp_path: Path) -> None:
+    """As `key=''` arrives from a shell."""
+    assert load_config(PretrainRecipe, None, ["probes.groups=folders", "probes.groups="]).probes.groups == ""
+    with pytest.raises(ConfigError, match="unknown key"):
+        load_config(PretrainRecipe, None, ["probes.grups="])
+    with pytest.raises(ConfigError, match=r"loop\.steps="):
+        load_config(PretrainRecipe, None, ["loop.steps="])
+
+
 @pytest.mark.parametrize(
     ("word", "hint"),
     [

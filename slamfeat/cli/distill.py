@@ -37,10 +37,12 @@ def distill_command(
     from slamfeat.pretrain.distill_recipe import DistillRecipe
     from slamfeat.pretrain.distill_run import distill
     from slamfeat.train.distributed import rank_and_world
+    from slamfeat.train.model_card import true_notes
     from slamfeat.train.recipe_files import find_recipe
 
     path = find_recipe(recipe, "distill")
     settings = load_config(DistillRecipe, path, overrides or ())
+    settings.notes = true_notes(settings.notes, overrides or (), ["images"])
     out = out or Path("runs") / "distill" / path.stem
     command = shlex.join(["slamfeat", "distill", recipe, *(overrides or ()), "--out", str(out)])
     with finishing_first() as asked:

@@ -38,10 +38,12 @@ def pretrain_command(
     from slamfeat.pretrain.recipe import PretrainRecipe
     from slamfeat.pretrain.run import pretrain
     from slamfeat.train.distributed import rank_and_world
+    from slamfeat.train.model_card import true_notes
     from slamfeat.train.recipe_files import find_recipe
 
     path = find_recipe(recipe, "pretrain")
     settings = load_config(PretrainRecipe, path, overrides or ())
+    settings.notes = true_notes(settings.notes, overrides or (), ["images"])
     out = out or Path("runs") / "pretrain" / path.stem
     command = shlex.join(["slamfeat", "pretrain", recipe, *(overrides or ()), "--out", str(out)])
     with finishing_first() as asked:

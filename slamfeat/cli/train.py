@@ -36,6 +36,7 @@ def train_command(
     import shlex
 
     from slamfeat.config import load_config
+    from slamfeat.train.distributed import rank_and_world
     from slamfeat.train.heads_run import make_heads
     from slamfeat.train.model_card import true_notes
     from slamfeat.train.recipe import HeadsRecipe
@@ -54,4 +55,5 @@ def train_command(
     if as_json:
         tell(json.dumps({"heads": None if result.heads is None else str(result.heads), "stages": stages}))
     if result.heads is None:
-        end_unfinished(command, first=True, asked=all(stage.reason != "minutes" for stage in result.stages.values()))
+        over = any(stage.reason == "minutes" for stage in result.stages.values())
+        end_unfinished(command, first=rank_and_world()[0] == 0, asked=not over)

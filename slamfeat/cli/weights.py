@@ -152,7 +152,7 @@ def _describe_shipped(name: str) -> dict[str, Any]:
         "stored": True,
         "path": str(SHIPPED[name]),
         **{key: metadata.get(key, "") for key in ("source", "sha256")},
-        "note": metadata.get("note") or NOTES.get(name, ""),
+        "note": metadata.get("note") or metadata.get("data") or NOTES.get(name, ""),
     }
 
 

@@ -110,7 +110,7 @@ class DistillRecipe:
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(unit="images", batch=32, clip=3.0, weight_decay=0.04, ema=0.999)
     )
-    notes: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict, metadata={"neutral": True})
 
     def __post_init__(self) -> None:
         if not self.students:

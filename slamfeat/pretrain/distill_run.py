@@ -28,7 +28,15 @@ from slamfeat.pretrain.distill_task import Distillation, DistillTask
 from slamfeat.pretrain.model_card import backbone_card, is_made
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import ModelConfig
-from slamfeat.pretrain.run import ended, newest_step, open_data, record, report_skipped, skipped_are_kept
+from slamfeat.pretrain.run import (
+    ended,
+    newest_step,
+    open_data,
+    record,
+    report_skipped,
+    skipped_are_kept,
+    tell_skipped,
+)
 from slamfeat.pretrain.sources import Joined
 from slamfeat.train.checkpoint import load_weights
 from slamfeat.train.distributed import Ranks, joined_ranks
@@ -69,6 +77,7 @@ def distill(
         if ranks.first:
             names = ", ".join(student.name for student in recipe.students)
             say(f"distilling {recipe.teacher} into {names} on {len(numbers)} images, judged on {len(held_out)} others")
+            tell_skipped(images.skipped, say)
         task = make_task(recipe, images, numbers, held_out)
         begun = newest_step(out, ranks)
         with skipped_are_kept(images, out, ranks):

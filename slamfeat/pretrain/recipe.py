@@ -100,7 +100,7 @@ class ImagesConfig:
     """What is learnt from.
 
     Attributes:
-        images: folders, videos, .tar shards, and .txt lists of these and of image files; empty for the frames shipped
+        images: images, videos, .tar shards, folders of all these, and .txt lists of them; empty for the frames shipped
             with the package.
         held_out: share of the images, by a hash of their names (see `slamfeat.pretrain.sources.photo_of`), that is kept
             for judging.
@@ -247,7 +247,7 @@ class PretrainRecipe:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(unit="images", batch=64, clip=3.0, weight_decay=0.04))
     init: str = ""
     start: str = ""
-    notes: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict, metadata={"neutral": True})
 
     def __post_init__(self) -> None:
         self.crops.check_patch(self.architecture.patch_size)

@@ -40,6 +40,8 @@ from slamfeat.train.run_folder import RunFolder, check_settings
 
 Say = Callable[[str], None]
 SKIPPED, IMAGES = "skipped.json", "images.json"
+_TOLD = 5
+"""Images that are named where they are passed over; the file has all."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def pretrain(
         record(recipe, images, out, command, ranks)
         if ranks.first:
             say(f"pretraining {recipe.model.name} on {len(numbers)} images, judged on {len(held_out)} others")
+            tell_skipped(images.skipped, say)
         begun = newest_step(out, ranks)
         of_first = say if ranks.first else lambda line: None
         task = make_task(recipe, images, numbers, held_out, begun=begun > 0, say=of_first)
@@ -202,11 +205,16 @@ def report_skipped(images: Joined, out: Path, ranks: Ranks, say: Say) -> dict[st
     skipped = _earlier(out) | of_all
     if ranks.first and skipped:
         _keep(skipped, out)
-        for name, reason in list(skipped.items())[:5]:
-            say(f"skipped {name}: {reason}")
-        if len(skipped) > 5:
-            say(f"skipped {len(skipped)} images in all; {out / SKIPPED} names them")
+        tell_skipped(skipped, say)
+        if len(skipped) > _TOLD:
+            say(f"skipped {len(skipped)} in all; {out / SKIPPED} names them")
     return skipped
+
+
+def tell_skipped(skipped: Mapping[str, str], say: Say) -> None:
+    """Tell of the first few what is wrong with them."""
+    for name, reason in list(skipped.items())[:_TOLD]:
+        say(f"skipped {name}: {reason}")
 
 
 @contextmanager

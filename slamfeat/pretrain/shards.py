@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tarfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -58,8 +59,8 @@ class Shards:
 
 def in_shard(name: str) -> str:
     """What an image in a shard is called there; any other image's name as it is."""
-    place = name.lower().find(f"{SHARD}:")
-    return name if place < 0 else name[place + len(SHARD) + 1 :]
+    found = re.search(rf"{re.escape(SHARD)}:", name, re.IGNORECASE)
+    return name[found.end() :] if found else name
 
 
 def _index(path: Path) -> tuple[list[str], Places]:

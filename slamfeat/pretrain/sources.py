@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
 from threading import Lock, local
@@ -69,7 +69,7 @@ class VideoFrames:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         capture.release()
         if count < 1:
-            raise InputError(f"{path}: cannot be read as a video of known length; convert it to .mp4 or to images")
+            raise InputError(f"{path}: cannot be read as a video of known length; convert it again, or to images")
         self._path, self._numbers = path, range(0, count, step)
         self.names: Sequence[str] = [f"{path}:{frame}" for frame in self._numbers]
 
@@ -120,12 +120,12 @@ class Joined:
         skipped: names of the images that could not be read, with what was wrong.
     """
 
-    def __init__(self, sources: Sequence[ImageSource]) -> None:
-        """Join them."""
+    def __init__(self, sources: Sequence[ImageSource], skipped: Mapping[str, str] | None = None) -> None:
+        """Join them; `skipped` are those that could not even be opened."""
         self._sources = sources
         self._ends = list(accumulate(len(source.names) for source in sources))
         self.names: Sequence[str] = [name for source in sources for name in source.names]
-        self.skipped: dict[str, str] = {}
+        self.skipped = dict(skipped or {})
         self._lock = Lock()
 
     def read(self, number: int) -> Image:
@@ -164,6 +164,8 @@ class Joined:
 def open_images(places: Sequence[str], frame_step: int = 10) -> Joined:
     """Images from folders, images, videos, .tar shards, and of .txt lists of all these (a line each).
 
+    What is found in a folder with images, and is no readable video or shard of images, is passed over and in `skipped`.
+
     Args:
         places: of any kind; those in a list are relative to it, and no lists themselves.
         frame_step: of every so many frames of a video one is taken.
@@ -173,7 +175,9 @@ def open_images(places: Sequence[str], frame_step: int = 10) -> Joined:
     """
     if not places:
         raise InputError("no images given: name folders, .txt lists, videos or .tar shards in data.images")
-    return Joined([source for place in places for source in _open_any(Path(place).expanduser(), frame_step)])
+    skipped: dict[str, str] = {}
+    sources = [source for place in places for source in _open_any(Path(place).expanduser(), frame_step, skipped)]
+    return Joined(sources, skipped)
 
 
 def split_names(source: Joined, held_out: float) -> tuple[list[int], list[int]]:
@@ -192,28 +196,37 @@ def photo_of(name: str) -> str:
     return photo_name(Path(in_shard(name)))
 
 
-def _open_any(path: Path, frame_step: int) -> Iterator[ImageSource]:
+def _open_any(path: Path, frame_step: int, skipped: dict[str, str]) -> Iterator[ImageSource]:
     """A place's images, or those of a list's places; the images in a list that follow one another together."""
     if not (path.is_file() and path.suffix.lower() == ".txt"):
-        yield from _open_place(path, frame_step)
+        yield from _open_place(path, frame_step, skipped)
         return
     for are_images, places in groupby(_listed(path), lambda place: place.suffix.lower() in IMAGES):
         if are_images:  # not looked for: there may be millions
             yield Files(list(places))
         else:
             for place in places:
-                yield from _open_place(place, frame_step)
+                yield from _open_place(place, frame_step, skipped)
 
 
-def _open_place(path: Path, frame_step: int) -> Iterator[ImageSource]:
-    """What a folder holds, its image files together; or the one file."""
+def _open_place(path: Path, frame_step: int, skipped: dict[str, str]) -> list[ImageSource]:
+    """What a folder holds, its image files together; or the one file.
+
+    Not everything that lies in a folder was meant: what cannot be opened there ends nothing, unless there is no more.
+    """
     if not path.is_dir():
-        yield _open_one(path, frame_step)
-        return
+        return [_open_one(path, frame_step)]
     packed = _packed_in(path)
-    if images := _images_in(path, packed):
-        yield Files(images)
-    yield from (_open_one(file, frame_step) for file in packed)
+    images = _images_in(path, packed)
+    found: list[ImageSource] = [Files(images)] if images else []
+    for file in packed:
+        try:
+            found.append(_open_one(file, frame_step))
+        except InputError as error:
+            if not found and file is packed[-1]:
+                raise
+            skipped[str(file)] = str(error)
+    return found
 
 
 def _packed_in(folder: Path) -> list[Path]:

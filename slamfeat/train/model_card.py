@@ -9,7 +9,8 @@ from slamfeat.config import to_yaml
 from slamfeat.train.loop import TrainingResult
 from slamfeat.train.recipe import DataConfig, HeadsRecipe
 
-_SOURCES = ("photos", "sequences", "stereo")
+SOURCES = ("photos", "sequences", "stereo")
+"""Of a heads' recipe: what its data is made of."""
 
 
 def model_card(recipe: HeadsRecipe, results: Mapping[str, TrainingResult], commit: str) -> dict[str, str]:
@@ -33,15 +34,16 @@ def model_card(recipe: HeadsRecipe, results: Mapping[str, TrainingResult], commi
     }
 
 
-def true_notes(notes: Mapping[str, str], overrides: Sequence[str]) -> dict[str, str]:
+def true_notes(notes: Mapping[str, str], overrides: Sequence[str], sources: Sequence[str] = SOURCES) -> dict[str, str]:
     """A recipe's notes, without its word on the data where other data was named on the command line.
 
     Args:
         notes: of the recipe; "data" says what its data is.
         overrides: `key=value` words that changed it; one about notes is believed.
+        sources: keys of "data" that say which it is.
     """
     keys = [word.partition("=")[0] for word in overrides]
-    others = any(key == "data" or key.startswith(tuple(f"data.{source}" for source in _SOURCES)) for key in keys)
+    others = any(key == "data" or key.startswith(tuple(f"data.{source}" for source in sources)) for key in keys)
     told = any(key.startswith("notes") for key in keys)
     if not others or told or "data" not in notes:
         return dict(notes)

@@ -178,7 +178,7 @@ def test_ours_stands_beside_it(
         return [(step, float(step)) for step in range(1, 5)]
 
     monkeypatch.setattr(lightly_peer, "train", trained)
-    with pytest.raises(SystemExit, match="no recipe.yaml in it"):
+    with pytest.raises(SystemExit, match=r"no recipe\.yaml in it"):
         lightly_peer.main([str(tmp_path), *command[1:]])
     with pytest.raises(SystemExit, match="has not ended; the same command"):
         lightly_peer.main([*command, "--precision", "bf16"])  # the two may go on beside each other

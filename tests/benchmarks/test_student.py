@@ -15,6 +15,7 @@ from benchmarks.student_table import TEACHER, UNTRAINED, WHOLE, markdown, rows_o
 from benchmarks.student_tokens import likeness, milliseconds
 from slamfeat.backbones.load import random_backbone
 from slamfeat.backbones.own import save_backbone
+from slamfeat.errors import InputError
 from slamfeat.frontend.pretrained import load_pretrained
 from slamfeat.pretrain.recipe import ModelConfig
 from slamfeat.pretrain.sources import open_images, split_names
@@ -82,6 +83,14 @@ def test_several_students_have_a_line_each(small: Path, tmp_path: Path) -> None:
         split_names(images, 0.3)[1],
     )
     assert len(held) < len(split_names(images, 0.5)[1])
+
+
+def test_a_recipe_without_poses_is_refused(small: Path, tmp_path: Path) -> None:
+    speed = tmp_path / "speed.yaml"
+    speed.write_text("speed: {threads: [1]}\n")
+    given = parse([*words(small, tmp_path), "--recipe", str(speed)])
+    with pytest.raises(InputError, match=r"speed\.yaml: names neither matching\.data nor vo\.data"):
+        student.poses(rivals(given), given, print)
 
 
 def test_a_run_that_goes_on_finds_the_files_it_began_with(small: Path, tmp_path: Path) -> None:
@@ -161,6 +170,8 @@ def test_rows_and_ratios() -> None:
             {**run, "frontend": "t.yaml", "ate_rmse_m": 0.5, "tracked_percent": 100.0},
             {**run, "frontend": "s.yaml", "ate_rmse_m": 0.6, "tracked_percent": 90.0},
             {**run, "frontend": "u.yaml", "ate_rmse_m": None, "tracked_percent": 20.0},
+            {**metric, "sequence": "y", "frontend": "t.yaml", "ate_rmse_m": 2.0, "tracked_percent": 90.0},
+            {**metric, "sequence": "y", "frontend": "s.yaml", "ate_rmse_m": 2.0, "tracked_percent": 90.0},
             {**metric, "frontend": "t.yaml", "ate_rmse_m": 0.5, "tracked_percent": 100.0},
             {**metric, "frontend": "s.yaml", "ate_rmse_m": 0.6, "ate_spread_m": 0.05, "tracked_percent": 100.0},
         ]},
@@ -174,6 +185,7 @@ def test_rows_and_ratios() -> None:
     assert "| x, mono, propagated: ATE [m] | 0.500 | 0.600 (90 %) | lost (20 %) |  |" in table
     assert "| x, rgbd, metric: ATE [m] | 0.500 | 0.600 ±0.050 |  | 1.20 |" in table
     assert "failed: a job: out of memory" in table
+    assert "| y, rgbd, metric: ATE [m] | 2.000 (90 %) | 2.000 (90 %) |  | 1.00 |" in table  # and not in the mean
     assert f"Geometric mean of the ratios of ATE: {STUDENT} 1.20 (median 1.20, 1 runs)." in table
     again = {**rows["x, rgbd, metric: ATE [m]"], STUDENT: 0.25}
     both = markdown({**STORED, "poses": [*rows.values(), again]})

@@ -57,6 +57,8 @@ def test_many_figures_are_one_below_the_other(tmp_path: Path) -> None:
     rows = [{"step": step, "evaluation": figures, "seconds": 1.0, "best": True} for step in (5, 10)]
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "recipe.yaml").write_text("# slamfeat distill many\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/many.png").write_bytes(b"an earlier picture")
     main([str(tmp_path), "--name", "many", "--commit", "abc1234", "--out", str(tmp_path / "out")])
     text = (tmp_path / "out/many.md").read_text()
     assert "| step | 5 | 10 |" in text and "| s29_score | 2.9000 | 2.9000 |" in text

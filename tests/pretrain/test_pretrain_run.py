@@ -23,11 +23,13 @@ import slamfeat as sf
 from slamfeat.cli.main import app
 from slamfeat.config import load_config
 from slamfeat.errors import ConfigError
+from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.pretrain.probes import Probes
 from slamfeat.pretrain.recipe import PretrainRecipe
 from slamfeat.pretrain.run import SKIPPED, pretrain, report_skipped
 from slamfeat.pretrain.sources import Joined
 from slamfeat.train.distributed import Ranks
+from slamfeat.train.recipe_files import find_recipe
 
 # KoLeo among the images that a process of two has, so that one process with all of them says the same.
 TWENTY = ("loop.steps=20", "loop.evaluate_every=20", "loop.save_every=10", "objective.koleo_group=2", "loop.workers=0")
@@ -197,6 +199,19 @@ def test_a_session_whose_minutes_are_over_is_no_failure(verb: str, tmp_path: Pat
     assert done.exit_code == 0 and "its minutes are over; the same command goes on: slamfeat" in done.stderr
     assert not list((tmp_path / "run").glob("*.safetensors"))
     assert list((tmp_path / "run" / "run" / "checkpoints").glob("step-*.json"))
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "distill"])
+def test_a_recipe_says_nothing_of_images_that_were_not_used(verb: str, sample: Path, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "mine.yaml", tmp_path / "run"
+    recipe.write_text(find_recipe("cpu_tiny", verb).read_text() + "notes: {data: theirs, by: me}\n")
+    words = command(verb, out, "loop.max_minutes=0.0001", *(["prototypes.images=32"] if verb == "distill" else []))[2:]
+    words[1] = str(recipe)
+    for more, said in ([], "theirs"), (["data.frame_step=2"], "theirs"), ([f"data.images=[{sample}/rgb]"], "not said"):
+        shutil.rmtree(out, ignore_errors=True)
+        assert CliRunner().invoke(app, [*words, *more]).exit_code == 0
+        notes = load_config({"pretrain": PretrainRecipe, "distill": DistillRecipe}[verb], out / "recipe.yaml").notes
+        assert notes["data"].startswith(said) and notes["by"] == "me"
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "distill"])

@@ -76,6 +76,25 @@ def test_a_folder_may_hold_shards_and_videos(photos: Path, tmp_path: Path) -> No
     assert len(open_images([str(photos / "packed")]).names) == 4
 
 
+def test_what_lies_by_chance_in_a_folder_ends_nothing(photos: Path, tmp_path: Path) -> None:
+    """It is counted among what is skipped; alone, or named, it is an error."""
+    odd = {"a_code.tar": "holds no images", "half.mp4": "cannot be read as a video", "x.tar": "uncompressed .tar"}
+    with tarfile.open(photos / "a_code.tar", "w") as archive:
+        archive.add(__file__, "code.py")
+    (photos / "half.mp4").write_bytes(b"half of it")
+    (photos / "x.tar").write_bytes(b"<html>")
+    source = open_images([str(photos)])
+    assert len(source.names) == len([file for file in photos.iterdir() if file.suffix == ".jpg"])
+    assert {Path(name).name: said for name, said in source.skipped.items()}.keys() == odd.keys()
+    assert all(odd[Path(name).name] in said for name, said in source.skipped.items())
+    (tmp_path / "alone").mkdir()
+    for name in odd:
+        (photos / name).rename(tmp_path / "alone" / name)
+    for place in ("alone", *(f"alone/{name}" for name in odd)):
+        with pytest.raises(InputError, match="|".join(odd.values())):
+            open_images([str(tmp_path / place)])
+
+
 def test_a_videos_frames(photos: Path, tmp_path: Path) -> None:
     frames = [read_image(file) for file in sorted(photos.iterdir())]
     write_video(tmp_path / "walk.avi", photos)
@@ -260,7 +279,7 @@ def test_tiles_of_one_photograph_stay_on_one_side(tmp_path: Path) -> None:
 
 
 def test_a_photograph_is_the_same_in_any_shard() -> None:
-    names = ("a.tar:photo_s2_0_0.png", "/x/b.tar:photo_s1_1_0.png", "b.tar:c/photo.jpg", "/x/photo.png")
+    names = ("a.tar:photo_s2_0_0.png", "/x/İ/B.TAR:photo_s1_1_0.png", "b.tar:c/photo.jpg", "/x/photo.png")
     assert {photo_of(name) for name in names} == {"photo"}
 
 

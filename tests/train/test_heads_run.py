@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from train_runs import command, environment, kill_once_there, run, same
+from typer.testing import CliRunner
 
+from slamfeat.cli.main import app
 from slamfeat.config import load_config
 from slamfeat.errors import ConfigError, InputError
 from slamfeat.frontend import Frontend, FrontendConfig
@@ -59,6 +61,14 @@ def test_what_cannot_work_is_said_before_pairs_are_prepared(
     monkeypatch.setattr("slamfeat.train.heads_run.rank_and_world", lambda: (0, batch + 1))
     with pytest.raises(ConfigError, match=rf"matcher\.loop\.batch={batch} cannot be shared by {batch + 1} processes"):
         make_heads(recipe, tmp_path / "out")
+
+
+def test_a_session_whose_minutes_are_over_is_no_failure(tmp_path: Path) -> None:
+    """Under torchrun another exit code would start it again, as often as it may."""
+    few = ["matcher.rows=2", "matcher.held_out=2", "matcher.keypoints=96", "matcher.loop.max_minutes=0.0001"]
+    done = CliRunner().invoke(app, command(tmp_path / "run", *few)[3:])
+    assert done.exit_code == 0 and "its minutes are over; the same command goes on: slamfeat" in done.stderr
+    assert not (tmp_path / "run" / "heads.safetensors").exists()
 
 
 def test_pairs_of_other_photographs_are_not_gone_on_with(sample: Path, tmp_path: Path) -> None:

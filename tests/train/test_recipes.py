@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from slamfeat.config import load_config
+from slamfeat.config import load_config, to_yaml
 from slamfeat.errors import ConfigError, InputError, WeightsError
 from slamfeat.frontend import Frontend
 from slamfeat.frontend.heads.bundle import FINE_BRANCHES, Heads, HeadsAbout
 from slamfeat.frontend.pretrained import SHIPPED, weights_digest
+from slamfeat.pretrain.distill_recipe import DistillRecipe
 from slamfeat.train import stages
 from slamfeat.train.checksums import data_checksum
 from slamfeat.train.heads_run import _borrowed
@@ -29,6 +30,7 @@ from slamfeat.train.recipe_sources import make_source
 from slamfeat.train.room_layouts import make_layout
 from slamfeat.train.room_pairs import RoomPairs
 from slamfeat.train.rows import HeadRows
+from slamfeat.train.run_folder import check_settings
 from slamfeat.train.warm import published_fine
 
 NAMES = sorted(path.stem for path in recipes_folder().glob("*.yaml"))
@@ -212,6 +214,15 @@ def test_the_model_card_says_nothing_of_data_that_was_not_used(overrides: list[s
     notes = true_notes(recipe.notes, overrides)
     assert (notes["data"] == recipe.notes["data"]) == kept and notes["warm"] == recipe.notes["warm"]
     assert kept or "Debian" not in notes["data"]
+
+
+def test_a_note_does_not_make_a_run_another(tmp_path: Path) -> None:
+    """A licence that was added, or one that holds no more, changes nothing that is learnt."""
+    recipe = load_config(DistillRecipe, find_recipe("cpu_student", "distill"))
+    (tmp_path / "config.yaml").write_text(to_yaml(replace(recipe, notes={})))
+    check_settings(tmp_path / "config.yaml", recipe)
+    with pytest.raises(ConfigError, match=r"begun with other settings: loop\.batch"):
+        check_settings(tmp_path / "config.yaml", replace(recipe, loop=replace(recipe.loop, batch=7)))
 
 
 def test_the_model_card_says_what_made_the_heads() -> None:
