@@ -107,8 +107,8 @@ def _over_all(stored: Mapping[str, Any]) -> str:
 
 def _both_end(row: Mapping[str, Any], student: str) -> bool:
     """Whether neither lost its way, and there is an error to compare."""
-    labels = (student, TEACHER)
-    return all(row.get(label) and row.get(f"{label} tracked", 100) >= 100 for label in labels)
+    whole = all(row.get(f"{label} tracked") in (None, 100) for label in (student, TEACHER))
+    return whole and bool(_ratio(row, student, TEACHER)) and row[student] > 0
 
 
 def _cell(row: Mapping[str, Any], label: str) -> str:

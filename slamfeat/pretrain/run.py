@@ -214,7 +214,7 @@ def report_skipped(images: Joined, out: Path, ranks: Ranks, say: Say) -> dict[st
 def tell_skipped(skipped: Mapping[str, str], say: Say) -> None:
     """Tell of the first few what is wrong with them."""
     for name, reason in list(skipped.items())[:_TOLD]:
-        say(f"skipped {name}: {reason}")
+        say(f"skipped {name}: {reason.removeprefix(f'{name}: ')}")  # an error names its file too
 
 
 @contextmanager
