@@ -100,7 +100,7 @@ def _over_all(stored: Mapping[str, Any]) -> str:
     for student in stored["students"]:
         runs = [row for row in stored["poses"] if row["figure"].endswith(ATE) and _both_end(row, student)]
         if runs:
-            ratios = sorted(row[student] / row[TEACHER] for row in runs)
+            ratios = [row[student] / row[TEACHER] for row in runs]
             said.append(f"{student} {geometric_mean(ratios):.2f} (median {median(ratios):.2f}, {len(runs)} runs)")
     return f" Geometric mean of the ratios of ATE: {', '.join(said)}." if said else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from slamfeat.errors import InputError
@@ -19,12 +20,21 @@ def image_files(path: Path) -> dict[str, Path]:
         return {path.name: path}
     if not path.is_dir():
         raise InputError(f"no such file or folder: {path}; check the path")
-    found = {file.relative_to(path): file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES}
+    return files_below(path, SUFFIXES)
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+    """Files that end so (lower case, with the dot), as `image_files` gives images.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = {file.relative_to(folder): file for file in folder.rglob("*") if file.suffix.lower() in suffixes}
     files = {
         name.as_posix(): file
         for name, file in sorted(found.items())
         if file.is_file() and not any(part.startswith(".") for part in name.parts)
     }
     if not files:
-        raise InputError(f"{path}: holds no images ({', '.join(SUFFIXES)}); check the path")
+        raise InputError(f"{folder}: holds no images ({', '.join(suffixes)}); check the path")
     return files

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -95,11 +95,14 @@ def curate_command(
             say("what is done is kept; run the same command again to go on", "yellow")
             raise
     row = {**summary, "manifest": str(out / "manifest.jsonl"), "page": str(out / "page.html")}
-    if not as_json:
-        coarsest = (summary["evenness"] or [{}])[-1]
-        row |= {"gini_before": coarsest.get("gini_before"), "gini_after": coarsest.get("gini_after")}
-        row["clusters"] = " ".join(map(str, summary["clusters"])) or None
-    show([row], COLUMNS, as_json)
+    show([row if as_json else _readable(row)], COLUMNS, as_json)
+
+
+def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of itself, with the coarsest clusters' evenness and the clusters of all levels as words."""
+    coarsest = (row["evenness"] or [{}])[-1]
+    evenness = {key: coarsest.get(key) for key in ("gini_before", "gini_after")}
+    return {**row, **evenness, "clusters": " ".join(map(str, row["clusters"])) or None}
 
 
 def _command(images: Path, options: Mapping[str, Sequence[object]], words: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from slamfeat.errors import ImageError, InputError
 from slamfeat.image import check_image, read_image, rgb_of_bgr
 from slamfeat.image_files import SUFFIXES as IMAGES
-from slamfeat.image_files import image_files
+from slamfeat.image_files import files_below, image_files
 from slamfeat.pretrain.shards import SHARD, Shards, in_shard
 from slamfeat.train.textures import is_held_out, photo_name
 
@@ -216,8 +216,9 @@ def _open_place(path: Path, frame_step: int, skipped: dict[str, str]) -> list[Im
     """
     if not path.is_dir():
         return [_open_one(path, frame_step)]
-    packed = _packed_in(path)
-    images = _images_in(path, packed)
+    files = list(files_below(path, (*IMAGES, SHARD, *VIDEOS)).values())
+    images = [file for file in files if file.suffix.lower() in IMAGES]
+    packed = [file for file in files if file.suffix.lower() not in IMAGES]
     found: list[ImageSource] = [Files(images)] if images else []
     for file in packed:
         try:
@@ -227,23 +228,6 @@ def _open_place(path: Path, frame_step: int, skipped: dict[str, str]) -> list[Im
                 raise
             skipped[str(file)] = str(error)
     return found
-
-
-def _packed_in(folder: Path) -> list[Path]:
-    """Shards and videos below a folder, sorted; hidden ones are left out."""
-    found = (file for file in folder.rglob("*") if file.suffix.lower() in (SHARD, *VIDEOS))
-    shown = (f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
-    return sorted(file for file in shown if file.is_file())
-
-
-def _images_in(folder: Path, packed: Sequence[Path]) -> list[Path]:
-    """Image files below a folder; none only where there is something else to learn from."""
-    try:
-        return list(image_files(folder).values())
-    except InputError:
-        if packed:
-            return []
-        raise
 
 
 def _open_one(path: Path, frame_step: int) -> ImageSource:

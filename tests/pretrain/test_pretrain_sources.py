@@ -61,7 +61,7 @@ def test_a_folder_may_hold_shards_and_videos(photos: Path, tmp_path: Path) -> No
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(b"")
     files = sorted(file for file in photos.iterdir() if file.is_file())
-    for place, inside in zip(places, (files[:2], files[2:3]), strict=False):
+    for place, inside in zip(places[:2], (files[:2], files[2:3]), strict=True):
         with tarfile.open(place, "w") as archive:
             for file in inside:
                 archive.add(file, file.name)
